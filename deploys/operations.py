@@ -1,0 +1,134 @@
+"""The few operations that every component is made of.
+
+Each compares a whole component in one command and changes nothing where nothing differs, because a second
+apply over eleven hosts has to be quick. The decisions are pure and live in `tree` and `units`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Iterable, Mapping
+
+from pyinfra import host
+from pyinfra.api import OperationError, StringCommand, operation
+
+from deploys import tree, units
+from deploys.facts import MissingPackages, Tree, Units
+from deploys.tree import Directory, Entry, File, Link
+
+__all__ = ["Directory", "File", "Link", "installed_files", "packages", "running_unit", "run_checked"]
+
+
+def run_checked(command: str, what: str, timeout: int = 600) -> list[str]:
+    """Run a command on this host now, at execution time; its standard output's lines.
+
+    :raises OperationError: it failed. That stops the whole run at once, which a failed command of an
+        operation does not while the operation runs serially; gates need it.
+    """
+    ok, output = host.run_shell_command(
+        StringCommand("sh", "-c", shlex.quote(command)), _sudo=True, _timeout=timeout
+    )
+    if not ok:
+        seen = " / ".join(line.strip() for line in output.output.splitlines()[-12:] if line.strip())
+        raise OperationError(f"{host.name}: {what}: {seen or 'no output'}")
+    return output.stdout_lines
+
+
+@operation()
+def packages(names: Iterable[str]) -> Generator[StringCommand]:
+    """Debian packages are installed, without starting the services that they bring.
+
+    + names: Debian package names
+    """
+    missing = host.get_fact(MissingPackages, names=sorted(names))
+    if not missing:
+        host.noop("all packages are installed")
+        return
+    wanted = " ".join(shlex.quote(name) for name in missing if name != "!guard")
+    yield StringCommand(
+        "\n".join(
+            [
+                "set -eu",
+                "export DEBIAN_FRONTEND=noninteractive",
+                # Services start when their component is configured, not when dpkg unpacks them.
+                "guard=/usr/sbin/policy-rc.d",
+                "trap 'rm -f $guard' EXIT",
+                "printf '#!/bin/sh\\n# griddle-guard\\nexit 101\\n' > $guard && chmod 755 $guard",
+                "dpkg --configure -a >/dev/null",
+                'get() { apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold '
+                '--no-install-recommends "$@" >/dev/null; }',
+                f"[ -z '{wanted}' ] || get install {wanted} 2>/dev/null || {{ get update; get install {wanted}; }}",
+            ]
+        ),
+    )
+
+
+@operation()
+def installed_files(
+    component: str,
+    files: Mapping[str, Entry],
+    directories: Mapping[str, tuple[str, str, str]] | None = None,
+    absent: Iterable[str] = (),
+    validate: str | None = None,
+) -> Generator[StringCommand]:
+    """Files, links and directories are as given; they are replaced together, and only after `validate`.
+
+    + component: names the staging tree
+    + files: {absolute path: File, Link or Directory}
+    + directories: {absolute path: (mode, owner, group)}
+    + absent: paths that must not exist
+    + validate: a shell command; ``{root}`` is the staged tree that holds all of ``files``. If it fails,
+      nothing is replaced and the host fails with its output.
+    """
+    wanted: dict[str, Entry] = {path: Directory(*spec) for path, spec in (directories or {}).items()}
+    wanted.update(files)
+    absent = list(absent)
+    seen = host.get_fact(Tree, paths=sorted([*wanted, *absent]))
+    changed = tree.differing(wanted, seen)
+    leftover = [path for path in absent if path in seen]
+    if leftover:
+        yield StringCommand("rm", "-rf", *(shlex.quote(path) for path in leftover))
+    if changed:
+        yield StringCommand(
+            tree.put_command(component, wanted, changed, validate), _stdin=tree.archive(wanted)
+        )
+    if not changed and not leftover:
+        host.noop(f"{component}'s files are as wanted")
+
+
+@operation()
+def running_unit(
+    unit: str | list[str],
+    inputs: Iterable[str] = (),
+    reload: bool = False,
+    start_only: bool = False,
+    ready: str | None = None,
+    ready_seconds: int = 30,
+) -> Generator[StringCommand]:
+    """Units are enabled, running, and running with the inputs as they are now.
+
+    + unit: one or more unit names, acted on in this order
+    + inputs: files and directories on the host whose content the process was started with
+    + reload: reload instead of restart when it runs
+    + start_only: start what does not run; leave what runs alone (a later operation rolls it)
+    + ready: a shell command (``{unit}`` is the unit's name), polled until it exits 0 after an act; when it
+      does not within `ready_seconds`, the whole run stops
+    """
+    names = [unit] if isinstance(unit, str) else list(unit)
+    inputs = list(inputs)
+    seen = host.get_fact(Units, names=names, inputs=inputs)
+    acted = False
+    for name in names:
+        verb = units.action(seen.get(name, units.Seen()), reload=reload)
+        if verb is None or (start_only and verb != "start"):
+            continue
+        acted = True
+        yield StringCommand(units.act_command(name, verb, inputs))
+        if ready:
+            run_checked(
+                units.ready_command(ready.replace("{unit}", name), ready_seconds, name),
+                f"{name} after {verb}",
+                timeout=ready_seconds + 30,
+            )
+    if not acted:
+        host.noop("running with the present inputs")
