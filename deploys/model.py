@@ -1,0 +1,125 @@
+"""The cluster that a run is about: typed, immutable, and the same whether it is read from an inventory file
+(before any host is touched) or from pyinfra (while a deploy is prepared).
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load")
+ENGINES = ("fdb", "etcd", "memory")
+SLOTS = {"a": 0, "b": 1}  # a slot carries ports, so that two releases run side by side
+GROUP_DATA = Path(__file__).parent.parent / "inventory" / "group_data"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: its name, its cluster-internal IPv4 address, its groups and its merged data."""
+
+    name: str
+    address: str
+    groups: frozenset[str]
+    data: Mapping[str, Any]
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """All hosts in the inventory's order, and the data that is the same for all of them."""
+
+    hosts: Mapping[str, Host]
+    data: Mapping[str, Any]
+
+    def group(self, name: str) -> list[Host]:
+        return [host for host in self.hosts.values() if name in host.groups]
+
+    def groups(self, names: Iterable[str]) -> list[Host]:
+        """Hosts in any of these groups, each once."""
+        wanted = set(names)
+        return [host for host in self.hosts.values() if host.groups & wanted]
+
+    @property
+    def name(self) -> str:
+        return self.data["cluster_name"]
+
+    @property
+    def store_engine(self) -> str:
+        return self.data["store_engine"]
+
+
+def _group_data(group: str) -> dict[str, Any]:
+    path = GROUP_DATA / f"{group}.py"
+    if not path.is_file():
+        return {}
+    return {key: value for key, value in runpy.run_path(str(path)).items() if not key.startswith("_")}
+
+
+def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str, Any]) -> Cluster:
+    """Read a cluster as pyinfra would, from an inventory file's variables.
+
+    Precedence, lowest first, is pyinfra's: group_data/all.py, the groups in the file's order, the group named
+    after the file, the host's own data, ``--data``.
+
+    :param inventory: the file, for the group that is named after it
+    :param names: the file's global variables
+    :param overrides: ``--data`` of the command line
+    """
+    groups = {
+        key: value for key, value in names.items() if not key.startswith("_") and isinstance(value, list | tuple)
+    }
+    own: dict[str, dict[str, Any]] = {}
+    member: dict[str, list[str]] = {}
+    for group, entries in groups.items():
+        for entry in entries:
+            name, data = entry if isinstance(entry, tuple) else (entry, {})
+            own.setdefault(name, {}).update(data)
+            member.setdefault(name, []).append(group)
+    shared = _group_data("all") | _group_data(inventory.stem)
+    hosts = {}
+    for name, data in own.items():
+        merged = _group_data("all")
+        for group in [*member[name], inventory.stem]:
+            merged |= _group_data(group)
+        merged |= data | overrides
+        hosts[name] = Host(name, str(merged.get("address", "")), frozenset(member[name]), merged)
+    return Cluster(hosts, shared | overrides)
+
+
+def from_pyinfra(inventory: Any) -> Cluster:
+    """Read a cluster from a pyinfra inventory."""
+    hosts = {}
+    for host in inventory:
+        data = host.data.dict()
+        groups = frozenset(host.groups) & frozenset(GROUPS)
+        hosts[host.name] = Host(host.name, str(data.get("address", "")), groups, data)
+    if not hosts:
+        return Cluster({}, {})
+    first, *others = (host.data for host in hosts.values())
+    shared = {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
+    return Cluster(hosts, shared)
+
+
+@lru_cache(maxsize=1)
+def _cached(inventory: Any) -> Cluster:
+    return from_pyinfra(inventory)
+
+
+def cluster() -> Cluster:
+    """The cluster of the running pyinfra invocation."""
+    from pyinfra.context import ctx_inventory
+
+    return _cached(ctx_inventory.get())
+
+
+def this_host() -> Host:
+    """The host that the deploy is being prepared for."""
+    from pyinfra import host
+
+    return cluster().hosts[host.name]

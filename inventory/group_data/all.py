@@ -1,0 +1,65 @@
+"""Plain values for every host, prefixed by the component that owns them.
+
+Precedence, lowest first: this file, a group's file, the file named after the inventory (lab.py, prod.py), a
+host's own data, ``--data key=value``.
+"""
+
+# The deploys connect as this user; it exists with key and NOPASSWD sudo before the first run, as a cloud
+# image's user does.
+ssh_user = "deploy"
+
+cluster_name = "griddle"
+
+# --- base
+base_profile = "low-latency"  # a file in tuning/profiles/
+base_deploy_keys = []  # public keys for the deploy user; empty: leave what the host has
+base_journal_max = "512M"
+base_data_disks = {}  # {mount point: block device}, formatted ext4 by whoever made the host
+
+# --- firewall
+firewall_ssh_from = ["0.0.0.0/0"]  # narrow this to where operators come from
+firewall_ssh_port = 22
+
+# --- store
+store_engine = "fdb"  # fdb | etcd | memory (memory: one worker's own, for development)
+store_port = 7000  # + 100 for slot b, + the worker's number
+store_workers = 4  # one per core of an app host
+store_max_batch = 256
+store_deadline_ms = 250
+store_value_limit_bytes = 65536
+
+# --- front
+front_port = 8000  # + 100 for slot b, + the worker's number
+front_workers = 4
+front_backlog = 1024
+
+# --- app
+app_slots = {"a": "current"}  # slot → release version; "current" is what was built last on this machine
+app_keep_releases = 3
+
+# --- proxy
+proxy_virtual_ip = ""  # an unused address in the proxies' network
+proxy_port = 80
+proxy_lane = "direct"  # lane of hot reads: direct | wsgi
+proxy_lane_override = False  # honour a request's own X-Lane header
+proxy_deadline_ms = 250
+proxy_pool_size = 256  # idle connections kept to each store worker, per nginx worker
+
+# --- etcd
+etcd_client_port = 2379
+etcd_peer_port = 2380
+etcd_quota_bytes = 2 * 1024**3
+etcd_snapshot_every = "1h"
+etcd_snapshots_kept = 24
+
+# --- fdb
+fdb_version = "7.3.77"
+fdb_port = 4500  # + the process's number
+fdb_redundancy = "triple"
+fdb_engine = "ssd"
+
+# --- metrics
+metrics_statsd_port = 8125
+metrics_graphite_port = 2003
+metrics_http_port = 8428
+metrics_retention = "30d"

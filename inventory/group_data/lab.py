@@ -1,0 +1,8 @@
+"""The lab: the same cluster on one small machine."""
+
+cluster_name = "lab"
+store_workers = 2
+front_workers = 2
+proxy_lane_override = True
+base_journal_max = "32M"
+metrics_retention = "7d"
