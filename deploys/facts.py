@@ -40,6 +40,18 @@ class MissingPackages(FactBase[list[str]]):
         return [line.strip() for line in output if line.strip()]
 
 
+class MissingUsers(FactBase[list[str]]):
+    """Those of the given users that do not exist."""
+
+    default = list
+
+    def command(self, names: list[str]) -> str:
+        return f"for u in {' '.join(map(shlex.quote, names))}; do getent passwd $u >/dev/null || echo $u; done"
+
+    def process(self, output: list[str]) -> list[str]:
+        return [line.strip() for line in output if line.strip()]
+
+
 class Units(FactBase[dict[str, units.Seen]]):
     """State of systemd units and of the inputs that they were last started with."""
 

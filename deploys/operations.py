@@ -13,10 +13,19 @@ from pyinfra import host
 from pyinfra.api import OperationError, StringCommand, operation
 
 from deploys import tree, units
-from deploys.facts import MissingPackages, Tree, Units
+from deploys.facts import MissingPackages, MissingUsers, Tree, Units
 from deploys.tree import Directory, Entry, File, Link
 
-__all__ = ["Directory", "File", "Link", "installed_files", "packages", "running_unit", "run_checked"]
+__all__ = [
+    "Directory",
+    "File",
+    "Link",
+    "installed_files",
+    "packages",
+    "run_checked",
+    "running_unit",
+    "system_users",
+]
 
 
 def run_checked(command: str, what: str, timeout: int = 600) -> list[str]:
@@ -64,6 +73,22 @@ def packages(names: Iterable[str]) -> Generator[StringCommand]:
 
 
 @operation()
+def system_users(users: Mapping[str, str]) -> Generator[StringCommand]:
+    """System users exist, each with a group of its own name, without a login.
+
+    + users: {name: home directory}; the directory is not made
+    """
+    missing = host.get_fact(MissingUsers, names=sorted(users))
+    for name in missing:
+        yield StringCommand(
+            "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", users[name],
+            "--shell", "/usr/sbin/nologin", name,
+        )  # fmt: skip
+    if not missing:
+        host.noop("all users exist")
+
+
+@operation()
 def installed_files(
     component: str,
     files: Mapping[str, Entry],
@@ -102,6 +127,7 @@ def running_unit(
     inputs: Iterable[str] = (),
     reload: bool = False,
     start_only: bool = False,
+    block: bool = True,
     ready: str | None = None,
     ready_seconds: int = 30,
 ) -> Generator[StringCommand]:
@@ -111,6 +137,7 @@ def running_unit(
     + inputs: files and directories on the host whose content the process was started with
     + reload: reload instead of restart when it runs
     + start_only: start what does not run; leave what runs alone (a later operation rolls it)
+    + block: wait until systemd says that the unit has started
     + ready: a shell command (``{unit}`` is the unit's name), polled until it exits 0 after an act; when it
       does not within `ready_seconds`, the whole run stops
     """
@@ -123,7 +150,7 @@ def running_unit(
         if verb is None or (start_only and verb != "start"):
             continue
         acted = True
-        yield StringCommand(units.act_command(name, verb, inputs))
+        yield StringCommand(units.act_command(name, verb, inputs, block=block))
         if ready:
             run_checked(
                 units.ready_command(ready.replace("{unit}", name), ready_seconds, name),

@@ -92,7 +92,7 @@ def action(seen: Seen, *, reload: bool = False) -> str | None:
     return "start"
 
 
-def act_command(name: str, verb: str, inputs: Iterable[str]) -> str:
+def act_command(name: str, verb: str, inputs: Iterable[str], *, block: bool = True) -> str:
     """A shell script that does it, shows the unit's log if it fails, and stamps the unit after success."""
     unit = shlex.quote(name)
     return "\n".join(
@@ -102,7 +102,7 @@ def act_command(name: str, verb: str, inputs: Iterable[str]) -> str:
             f"systemctl reset-failed {unit} 2>/dev/null || true",
             # The stamp is taken before the act: inputs that change meanwhile must ask for another restart.
             f"stamp=$({hash_command(inputs)})",
-            f"if ! systemctl {verb} {unit}; then",
+            f"if ! systemctl {verb} {'' if block else '--no-block '}{unit}; then",
             f"  echo {shlex.quote(f'{name} failed to {verb}; its log ends:')} >&2",
             f"  journalctl -u {unit} -n 20 --no-pager -o cat >&2; exit 1; fi",
             f"mkdir -p {STAMPS} && echo \"$stamp\" > {STAMPS}/{unit}",

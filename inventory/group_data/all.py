@@ -48,6 +48,8 @@ proxy_pool_size = 256  # idle connections kept to each store worker, per nginx w
 # --- etcd
 etcd_client_port = 2379
 etcd_peer_port = 2380
+etcd_heartbeat_ms = 100
+etcd_election_ms = 1000
 etcd_quota_bytes = 2 * 1024**3
 etcd_snapshot_every = "1h"
 etcd_snapshots_kept = 24

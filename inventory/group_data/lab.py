@@ -6,3 +6,6 @@ front_workers = 2
 proxy_lane_override = True
 base_journal_max = "32M"
 metrics_retention = "7d"
+# Three members share one disk and two cores: a slow fsync must not cost an election.
+etcd_heartbeat_ms = 300
+etcd_election_ms = 3000

@@ -1,0 +1,39 @@
+"""The whole cluster. Each line: a component and the groups that it is for. Barriers part the tiers: below one,
+nothing starts on any host before everything above it is done on all hosts.
+
+    pyinfra inventory/prod.py deploys/all.py
+    pyinfra --dry inventory/prod.py deploys/all.py
+    pyinfra inventory/prod.py deploys/all.py --data component=proxy       # one component alone
+"""
+
+from deploys.app import deploy as app
+from deploys.base import deploy as base
+from deploys.component import component
+from deploys.etcd import deploy as etcd
+from deploys.firewall import deploy as firewall
+from deploys.foundationdb import deploy as foundationdb
+from deploys.gates import barrier
+from deploys.metrics import deploy as metrics
+from deploys.model import cluster
+from deploys.proxy import deploy as proxy
+from deploys.smoke import smoke
+
+fdb = ("fdb", "apps") if cluster().store_engine == "fdb" else ("none",)
+
+component(base)
+component(firewall)
+barrier(name="hosts | ready")
+
+component(etcd, "etcd")
+component(etcd.client, "apps", "proxies", "metrics")
+component(foundationdb, *fdb)
+component(metrics, "metrics", "apps", "proxies")
+barrier(name="stores | ready")
+
+component(app, "apps")
+barrier(name="services | ready")
+
+component(proxy, "proxies")
+barrier(name="proxies | ready")
+
+component(smoke, "proxies")

@@ -1,0 +1,66 @@
+"""What base puts on every host: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploys.model import Host
+from deploys.tree import File
+from tuning.profiles import Setting
+
+FILES = Path(__file__).parent / "files"
+
+
+def files(host: Host, profile: list[Setting]) -> dict[str, File]:
+    """Every file of the component."""
+    limits = [setting for setting in profile if setting.table == "limit"]
+    wanted = {
+        "/etc/griddle/kernel-profile.tsv": File(
+            "".join(f"{s.table}\t{s.key}\t{s.value}\n" for s in profile)
+        ),
+        "/etc/griddle/data-disks": File(
+            "".join(f"{device} {point}\n" for point, device in sorted(host.data["base_data_disks"].items()))
+        ),
+        "/usr/local/sbin/griddle-kernel-profile": File((FILES / "griddle-kernel-profile").read_text(), "755"),
+        "/etc/systemd/system/griddle-kernel-profile.service": File(
+            (FILES / "griddle-kernel-profile.service").read_text()
+        ),
+        "/etc/systemd/system.conf.d/griddle.conf": File(
+            "[Manager]\n" + "".join(f"DefaultLimit{s.key.upper()}={s.value}\n" for s in limits)
+        ),
+        "/etc/security/limits.d/griddle.conf": File(
+            "".join(f"{who} - {s.key} {s.value}\n" for s in limits for who in ("*", "root"))
+        ),
+        "/etc/systemd/journald.conf.d/griddle.conf": File(
+            f"[Journal]\nSystemMaxUse={host.data['base_journal_max']}\nMaxRetentionSec=1month\n"
+        ),
+        "/etc/logrotate.d/griddle": File(
+            "/var/log/griddle/*.log {\n  daily\n  rotate 14\n  maxsize 256M\n  compress\n  delaycompress\n"
+            "  missingok\n  notifempty\n  copytruncate\n}\n"
+        ),
+        f"/etc/sudoers.d/{host.data['ssh_user']}": File(
+            f"{host.data['ssh_user']} ALL=(ALL) NOPASSWD: ALL\n", "440"
+        ),
+    }
+    if keys := host.data["base_deploy_keys"]:
+        user = host.data["ssh_user"]
+        wanted[f"/home/{user}/.ssh/authorized_keys"] = File("".join(f"{k}\n" for k in keys), "600", user, user)
+    return wanted
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One line of griddle-kernel-profile's report. ``state``: ok, set, refused or differs."""
+
+    state: str
+    name: str
+    wanted: str
+    seen: str
+    note: str
+
+
+def parse_report(lines: Iterable[str]) -> list[Reading]:
+    """Parse griddle-kernel-profile's output."""
+    return [Reading(*line.split("\t", 4)) for line in lines if line.count("\t") == 4]

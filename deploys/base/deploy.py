@@ -1,0 +1,71 @@
+"""Every host: packages, users, time, logs, and the kernel profile."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pyinfra import host
+from pyinfra.api import FactBase, StringCommand, operation
+
+from deploys import model, summary
+from deploys.base import config
+from deploys.debian_packages import PACKAGES
+from deploys.operations import installed_files, packages, run_checked, running_unit, system_users
+from tuning import profiles
+
+APPLY = "/usr/local/sbin/griddle-kernel-profile"
+
+
+class KernelProfile(FactBase[list[config.Reading]]):
+    """The kernel profile's settings against the host; empty where the profile was never installed."""
+
+    default = list
+
+    def command(self) -> str:
+        return f"[ ! -x {APPLY} ] || {APPLY} check"
+
+    def process(self, output: list[str]) -> list[config.Reading]:
+        return config.parse_report(output)
+
+
+@operation()
+def kernel_profile() -> Generator[StringCommand]:
+    """The profile's values are in force, read back; what this host cannot set is reported by name."""
+    readings = host.get_fact(KernelProfile)
+    if not readings or any(reading.state == "differs" for reading in readings):
+        yield StringCommand("true")  # the change itself is below: its output has to be read
+        readings = config.parse_report(run_checked(f"{APPLY} apply", "kernel profile"))
+    else:
+        host.noop("all values read back as wanted")
+    for reading in readings:
+        if reading.state == "refused":
+            summary.not_settable(host.name, reading.name, reading.note)
+
+
+def install() -> None:
+    packages(name="base | packages", names=PACKAGES["base"])
+    system_users(name="base | service user", users={"griddle": "/var/lib/griddle"})
+
+
+def configure() -> None:
+    this = model.this_host()
+    installed_files(
+        name="base | kernel profile, limits, logs, deploy user",
+        component="base",
+        files=config.files(this, profiles.load(this.data["base_profile"])),
+        directories={
+            "/etc/griddle": ("755", "root", "root"),
+            "/var/lib/griddle": ("755", "root", "root"),
+            "/var/log/griddle": ("750", "griddle", "adm"),
+        },
+        validate="visudo -cqf {root}/etc/sudoers.d/" + this.data["ssh_user"],
+    )
+
+
+def activate() -> None:
+    kernel_profile(name="base | kernel profile is in force")
+    running_unit(
+        name="base | kernel profile at boot, time sync, journal limits",
+        unit=["griddle-kernel-profile.service", "chrony.service", "systemd-journald.service"],
+        inputs=["/etc/systemd/journald.conf.d", "/etc/griddle/kernel-profile.tsv"],
+    )

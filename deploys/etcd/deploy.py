@@ -1,0 +1,61 @@
+"""etcd: three members with TLS, health-gated, restarted one at a time, with snapshots on a timer."""
+
+from __future__ import annotations
+
+from deploys import gates, model
+from deploys.debian_packages import PACKAGES
+from deploys.etcd import config
+from deploys.operations import installed_files, packages, running_unit
+from ops.pki import Authority
+
+INPUTS = ["/etc/etcd", "/etc/systemd/system/etcd.service"]
+HEALTHY = "griddle-etcdctl --command-timeout 3s endpoint health --cluster"
+
+
+def install() -> None:
+    packages(name="etcd | packages", names=PACKAGES["etcd"])
+
+
+def configure() -> None:
+    cluster, this = model.cluster(), model.this_host()
+    installed_files(
+        name="etcd | certificates, configuration, unit, snapshots",
+        component="etcd",
+        files=config.member_files(cluster, this, Authority(cluster.name)),
+        directories={config.ETCD_PKI: ("755", "root", "root")},
+        validate="sh {root}/usr/local/sbin/griddle-etcd-validate {root}",
+    )
+
+
+def activate() -> None:
+    # Members form a majority only together, so those that do not run are started at once ...
+    running_unit(
+        name="etcd | members are started",
+        unit=["etcd.service", "griddle-etcd-snapshot.timer"],
+        inputs=INPUTS,
+        start_only=True,
+        block=False,
+    )
+    gates.wait_until(
+        name="etcd | all members are healthy", command=HEALTHY, seconds=60, what="every member answers"
+    )
+    # ... and those that run with an older configuration are restarted one at a time: two of three are a majority.
+    running_unit(
+        name="etcd | members run the configuration",
+        unit="etcd.service",
+        inputs=INPUTS,
+        ready=HEALTHY,
+        ready_seconds=60,
+        _serial=True,
+    )
+
+
+def client() -> None:
+    """What every host that talks to etcd needs."""
+    cluster, this = model.cluster(), model.this_host()
+    installed_files(
+        name="etcd | client certificate",
+        component="etcd-client",
+        files=config.client_files(this, Authority(cluster.name)),
+        directories={"/etc/griddle/pki": ("755", "root", "root")},
+    )

@@ -1,0 +1,69 @@
+"""What a run says at its end: seconds per component, and the settings that hosts could not take.
+
+It goes to standard error: standard output belongs to pyinfra's ``--json``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+from collections import defaultdict
+
+from pyinfra.api.state import BaseStateCallback, State
+
+_seconds: dict[str, float] = defaultdict(float)
+_changes: dict[str, int] = defaultdict(int)
+_refused: dict[tuple[str, str], list[str]] = defaultdict(list)
+
+
+def not_settable(host: str, key: str, why: str) -> None:
+    """Remember a setting that a host refused."""
+    if host not in _refused[key, why]:
+        _refused[key, why].append(host)
+
+
+class _Clock(BaseStateCallback):
+    """Adds up wall time per component, the word before " | " in an operation's name."""
+
+    _started = 0.0
+
+    @staticmethod
+    def operation_start(state: State, op_hash: str) -> None:
+        _Clock._started = time.monotonic()
+
+    @staticmethod
+    def operation_end(state: State, op_hash: str) -> None:
+        component = next(iter(state.get_op_meta(op_hash).names)).partition(" | ")[0]
+        _seconds[component] += time.monotonic() - _Clock._started
+        _changes[component] += sum(
+            1
+            for ops in state.ops.values()
+            if op_hash in ops and ops[op_hash].operation_meta.is_complete() and ops[op_hash].operation_meta.did_change()
+        )
+
+
+def watch(state: State) -> None:
+    """Start the clock, once per run."""
+    if any(isinstance(handler, _Clock) or handler is _Clock for handler in state.callback_handlers):
+        return
+    state.add_callback_handler(_Clock())
+    atexit.register(_print)
+
+
+def _print() -> None:
+    out = sys.stderr
+    if _refused:
+        print("\n--> Not settable on these hosts (kept as they are):", file=out)
+        by_hosts: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for (key, why), hosts in _refused.items():
+            by_hosts[tuple(sorted(hosts))].append(f"{key} ({why})" if why else key)
+        for hosts, keys in by_hosts.items():
+            who = f"{len(hosts)} hosts" if len(hosts) > 3 else ", ".join(hosts)
+            print(f"    {who}: {', '.join(sorted(keys))}", file=out)
+    if _seconds:
+        print("\n--> Seconds per component:", file=out)
+        for component, seconds in _seconds.items():
+            changed = f"{_changes[component]} changed" if _changes[component] else "no change"
+            print(f"    {component:<14}{seconds:7.1f}  {changed}", file=out)
+        print(f"    {'total':<14}{sum(_seconds.values()):7.1f}", file=out)
