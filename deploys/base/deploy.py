@@ -9,7 +9,7 @@ from pyinfra.api import FactBase, StringCommand, operation
 
 from deploys import model, summary
 from deploys.base import config
-from deploys.debian_packages import PACKAGES
+from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.operations import installed_files, packages, run_checked, running_unit, system_users
 from tuning import profiles
 
@@ -43,7 +43,7 @@ def kernel_profile() -> Generator[StringCommand]:
 
 
 def install() -> None:
-    packages(name="base | packages", names=PACKAGES["base"])
+    packages(name="base | packages", names=DEBIAN_PACKAGES["base"])
     system_users(name="base | service user", users={"griddle": "/var/lib/griddle"})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploys import gates, model
-from deploys.debian_packages import PACKAGES
+from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.etcd import config
 from deploys.operations import installed_files, packages, running_unit
 from ops.pki import Authority
@@ -13,7 +13,7 @@ HEALTHY = "griddle-etcdctl --command-timeout 3s endpoint health --cluster"
 
 
 def install() -> None:
-    packages(name="etcd | packages", names=PACKAGES["etcd"])
+    packages(name="etcd | packages", names=DEBIAN_PACKAGES["etcd"])
 
 
 def configure() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from deploys import model
-from deploys.debian_packages import PACKAGES
+from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.firewall import config
 from deploys.operations import installed_files, packages, running_unit
 
 
 def install() -> None:
-    packages(name="firewall | packages", names=PACKAGES["firewall"])
+    packages(name="firewall | packages", names=DEBIAN_PACKAGES["firewall"])
 
 
 def configure() -> None:
