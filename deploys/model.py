@@ -72,7 +72,9 @@ def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str,
     :param overrides: ``--data`` of the command line
     """
     groups = {
-        key: value for key, value in names.items() if not key.startswith("_") and isinstance(value, list | tuple)
+        key: value
+        for key, value in names.items()
+        if not key.startswith("_") and isinstance(value, list | tuple)
     }
     own: dict[str, dict[str, Any]] = {}
     member: dict[str, list[str]] = {}
@@ -81,7 +83,6 @@ def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str,
             name, data = entry if isinstance(entry, tuple) else (entry, {})
             own.setdefault(name, {}).update(data)
             member.setdefault(name, []).append(group)
-    shared = _group_data("all") | _group_data(inventory.stem)
     hosts = {}
     for name, data in own.items():
         merged = _group_data("all")
@@ -89,7 +90,7 @@ def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str,
             merged |= _group_data(group)
         merged |= data | overrides
         hosts[name] = Host(name, str(merged.get("address", "")), frozenset(member[name]), merged)
-    return Cluster(hosts, shared | overrides)
+    return Cluster(hosts, _shared(hosts))
 
 
 def from_pyinfra(inventory: Any) -> Cluster:
@@ -99,11 +100,15 @@ def from_pyinfra(inventory: Any) -> Cluster:
         data = host.data.dict()
         groups = frozenset(host.groups) & frozenset(GROUPS)
         hosts[host.name] = Host(host.name, str(data.get("address", "")), groups, data)
-    if not hosts:
-        return Cluster({}, {})
-    first, *others = (host.data for host in hosts.values())
-    shared = {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
-    return Cluster(hosts, shared)
+    return Cluster(hosts, _shared(hosts))
+
+
+def _shared(hosts: Mapping[str, Host]) -> dict[str, Any]:
+    """The data on which all hosts agree."""
+    every = [host.data for host in hosts.values()]
+    if not every:
+        return {}
+    return {key: value for key, value in every[0].items() if all(data.get(key) == value for data in every)}
 
 
 @lru_cache(maxsize=1)

@@ -66,7 +66,8 @@ def packages(names: Iterable[str]) -> Generator[StringCommand]:
                 "dpkg --configure -a >/dev/null",
                 'get() { apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold '
                 '--no-install-recommends "$@" >/dev/null; }',
-                f"[ -z '{wanted}' ] || get install {wanted} 2>/dev/null || {{ get update; get install {wanted}; }}",
+                f"[ -z '{wanted}' ] || get install {wanted} 2>/dev/null ||"
+                f" {{ get update; get install {wanted}; }}",
             ]
         ),
     )

@@ -16,7 +16,9 @@ def resolve(version: str) -> Path:
     """
     directory = RELEASES / version
     if not (directory / "manifest.json").is_file():
-        raise UserError(f"app_slots: release {version!r} is not in .griddle/releases; run ./griddle release build")
+        raise UserError(
+            f"app_slots: release {version!r} is not in .griddle/releases; run ./griddle release build"
+        )
     return directory.resolve()
 
 

@@ -16,7 +16,7 @@ def _environment(directory: Path) -> Environment:
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 — configuration files, not HTML
+        autoescape=False,  # configuration files, not HTML
     )
 
 

@@ -36,11 +36,8 @@ class _Clock(BaseStateCallback):
     def operation_end(state: State, op_hash: str) -> None:
         component = next(iter(state.get_op_meta(op_hash).names)).partition(" | ")[0]
         _seconds[component] += time.monotonic() - _Clock._started
-        _changes[component] += sum(
-            1
-            for ops in state.ops.values()
-            if op_hash in ops and ops[op_hash].operation_meta.is_complete() and ops[op_hash].operation_meta.did_change()
-        )
+        done = [ops[op_hash].operation_meta for ops in state.ops.values() if op_hash in ops]
+        _changes[component] += sum(1 for meta in done if meta.is_complete() and meta.did_change())
 
 
 def watch(state: State) -> None:

@@ -122,7 +122,9 @@ def archive(wanted: Mapping[str, Entry]) -> str:
     return base64.encodebytes(buffer.getvalue()).decode()
 
 
-def put_command(component: str, wanted: Mapping[str, Entry], changed: Iterable[str], validate: str | None) -> str:
+def put_command(
+    component: str, wanted: Mapping[str, Entry], changed: Iterable[str], validate: str | None
+) -> str:
     """A shell script (its standard input is `archive`) that puts the changed paths in place.
 
     Everything is unpacked and validated in a staging tree first; ``{root}`` in ``validate`` stands for it.

@@ -30,7 +30,8 @@ def hash_command(inputs: Iterable[str]) -> str:
     """A shell pipeline that hashes paths and contents of files (and directories' files) to one word."""
     quoted = " ".join(shlex.quote(path) for path in inputs) or "/dev/null"
     return (
-        f"find -L {quoted} -type f -print0 2>/dev/null | sort -z | xargs -0r sha256sum | sha256sum | cut -c1-16"
+        f"find -L {quoted} -type f -print0 2>/dev/null | sort -z"
+        " | xargs -0r sha256sum | sha256sum | cut -c1-16"
     )
 
 
@@ -42,8 +43,8 @@ def look_command(names: Iterable[str], inputs: Iterable[str]) -> str:
     return (
         f'echo "inputs $({hash_command(inputs)})"; '
         f"grep -H . {stamps} /dev/null 2>/dev/null | sed 's|^{STAMPS}/|stamp |'; "
-        f"systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload,ConditionResult,ConditionTimestampMonotonic "
-        f"{quoted} 2>/dev/null; true"
+        "systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload"
+        f" -p ConditionResult,ConditionTimestampMonotonic {quoted} 2>/dev/null; true"
     )
 
 

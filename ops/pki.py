@@ -1,7 +1,7 @@
-"""The cluster's certificate authority, kept by the operator under .griddle/clusters/<cluster>/pki, never in git.
+"""The cluster's certificate authority, kept by the operator in .griddle/clusters/<cluster>/pki, never in git.
 
-One CA per cluster; one certificate per host for etcd's peers and clients. Replacing the CA takes three steps, so
-that no host ever meets a certificate whose issuer it does not trust yet:
+One CA per cluster; one certificate per host for etcd's peers and clients. Replacing the CA takes three steps,
+so that no host ever meets a certificate whose issuer it does not trust yet:
 
 1. trust:  the new CA is added to everybody's bundle
 2. issue:  every certificate is issued anew by it
@@ -116,14 +116,15 @@ class Authority:
 
     def _write(self, name: str, text: str) -> None:
         temporary = self.directory / f".{name}.{os.getpid()}"
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
+        temporary.touch(mode=0o600)
+        temporary.write_text(text)
         temporary.rename(self.directory / name)
 
     def _make_ca(self) -> str:
         name = secrets.token_hex(4)
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"griddle {self.directory.parent.name} {name}")])
+        common_name = f"griddle {self.directory.parent.name} {name}"
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         certificate = (
             _builder(subject, subject, key.public_key(), CA_DAYS)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -155,7 +156,9 @@ class Authority:
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                 critical=False,
             )
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key()), critical=False
+            )
             .sign(ca_key, hashes.SHA256())
         )
         self._save(stem, certificate, key)
@@ -165,7 +168,9 @@ class Authority:
         self._write(
             f"{stem}.key",
             key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
             ).decode(),
         )
         self._write(f"{stem}.crt", certificate.public_bytes(serialization.Encoding.PEM).decode())

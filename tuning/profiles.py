@@ -26,23 +26,58 @@ PROFILES = Path(__file__).parent / "profiles"
 # Every kernel parameter that a profile may name: a misspelt one would otherwise look like one that this
 # kernel does not have.
 SYSCTLS = frozenset(
-    """
-    fs.aio-max-nr fs.file-max fs.nr_open
-    kernel.numa_balancing kernel.sched_autogroup_enabled kernel.timer_migration kernel.pid_max
-    net.core.busy_poll net.core.busy_read net.core.default_qdisc net.core.netdev_budget
-    net.core.netdev_budget_usecs net.core.netdev_max_backlog net.core.optmem_max net.core.rmem_default
-    net.core.rmem_max net.core.rps_sock_flow_entries net.core.somaxconn net.core.wmem_default
-    net.core.wmem_max
-    net.ipv4.ip_forward net.ipv4.ip_local_port_range net.ipv4.ip_nonlocal_bind
-    net.ipv4.tcp_abort_on_overflow net.ipv4.tcp_congestion_control net.ipv4.tcp_fastopen
-    net.ipv4.tcp_fin_timeout net.ipv4.tcp_keepalive_intvl net.ipv4.tcp_keepalive_probes
-    net.ipv4.tcp_keepalive_time net.ipv4.tcp_max_orphans net.ipv4.tcp_max_syn_backlog
-    net.ipv4.tcp_max_tw_buckets net.ipv4.tcp_mem net.ipv4.tcp_mtu_probing net.ipv4.tcp_notsent_lowat
-    net.ipv4.tcp_rmem net.ipv4.tcp_slow_start_after_idle net.ipv4.tcp_syncookies net.ipv4.tcp_synack_retries
-    net.ipv4.tcp_tw_reuse net.ipv4.tcp_wmem net.ipv4.tcp_autocorking
-    vm.dirty_background_ratio vm.dirty_ratio vm.max_map_count vm.min_free_kbytes vm.overcommit_memory
-    vm.stat_interval vm.swappiness
-    """.split()
+    {
+        "fs.aio-max-nr",
+        "fs.file-max",
+        "fs.nr_open",
+        "kernel.numa_balancing",
+        "kernel.pid_max",
+        "kernel.sched_autogroup_enabled",
+        "kernel.timer_migration",
+        "net.core.busy_poll",
+        "net.core.busy_read",
+        "net.core.default_qdisc",
+        "net.core.netdev_budget",
+        "net.core.netdev_budget_usecs",
+        "net.core.netdev_max_backlog",
+        "net.core.optmem_max",
+        "net.core.rmem_default",
+        "net.core.rmem_max",
+        "net.core.rps_sock_flow_entries",
+        "net.core.somaxconn",
+        "net.core.wmem_default",
+        "net.core.wmem_max",
+        "net.ipv4.ip_forward",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_nonlocal_bind",
+        "net.ipv4.tcp_abort_on_overflow",
+        "net.ipv4.tcp_autocorking",
+        "net.ipv4.tcp_congestion_control",
+        "net.ipv4.tcp_fastopen",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_max_orphans",
+        "net.ipv4.tcp_max_syn_backlog",
+        "net.ipv4.tcp_max_tw_buckets",
+        "net.ipv4.tcp_mem",
+        "net.ipv4.tcp_mtu_probing",
+        "net.ipv4.tcp_notsent_lowat",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_slow_start_after_idle",
+        "net.ipv4.tcp_synack_retries",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_tw_reuse",
+        "net.ipv4.tcp_wmem",
+        "vm.dirty_background_ratio",
+        "vm.dirty_ratio",
+        "vm.max_map_count",
+        "vm.min_free_kbytes",
+        "vm.overcommit_memory",
+        "vm.stat_interval",
+        "vm.swappiness",
+    }
 )
 TABLES = {
     "sysctl": SYSCTLS,
@@ -96,7 +131,8 @@ def parse(text: str, where: str) -> list[Setting]:
                 raise UserError(f"{where}: unknown key {key!r} in [{table}]{_near(key, TABLES[table])}")
             if not isinstance(entry, dict) or set(entry) != ENTRY:
                 raise UserError(f"{where}: {table}.{key} needs exactly value, reason and source")
-            settings.append(Setting(table, key, " ".join(str(entry["value"]).split()), entry["reason"], entry["source"]))
+            value = " ".join(str(entry["value"]).split())
+            settings.append(Setting(table, key, value, entry["reason"], entry["source"]))
     return settings
 
 
