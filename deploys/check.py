@@ -16,7 +16,7 @@ from deploys.model import Cluster
 from ops.errors import UserError
 from tuning import profiles
 
-# Coordinators for surviving R − 1 failures: 2R − 1, each on a machine of its own.
+# Coordinators for surviving R - 1 failures: 2R - 1, each on a machine of its own.
 # FoundationDB documentation, administration.rst.
 COORDINATORS = {"single": 1, "double": 3, "triple": 5}
 

@@ -54,6 +54,11 @@ class Cluster:
         return self.data["store_engine"]
 
 
+def short_name(name: str) -> str:
+    """A host's name without pyinfra's connector: app1 for @docker/app1."""
+    return name.rpartition("/")[2]
+
+
 def _group_data(group: str) -> dict[str, Any]:
     path = GROUP_DATA / f"{group}.py"
     if not path.is_file():
@@ -81,6 +86,7 @@ def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str,
     for group, entries in groups.items():
         for entry in entries:
             name, data = entry if isinstance(entry, tuple) else (entry, {})
+            name = short_name(name)
             own.setdefault(name, {}).update(data)
             member.setdefault(name, []).append(group)
     hosts = {}
@@ -99,7 +105,8 @@ def from_pyinfra(inventory: Any) -> Cluster:
     for host in inventory:
         data = host.data.dict()
         groups = frozenset(host.groups) & frozenset(GROUPS)
-        hosts[host.name] = Host(host.name, str(data.get("address", "")), groups, data)
+        name = short_name(host.name)
+        hosts[name] = Host(name, str(data.get("address", "")), groups, data)
     return Cluster(hosts, _shared(hosts))
 
 
@@ -127,4 +134,4 @@ def this_host() -> Host:
     """The host that the deploy is being prepared for."""
     from pyinfra import host
 
-    return cluster().hosts[host.name]
+    return cluster().hosts[short_name(host.name)]
