@@ -1,4 +1,4 @@
-"""FoundationDB's packages: from a version number to two verified local files, or one line that says why not."""
+"""FoundationDB's packages: from a version number to two verified local files, or one line of why not."""
 
 import contextlib
 import fcntl
@@ -93,7 +93,8 @@ def file_name(package: str, version: str) -> str:
 def default_version() -> str:
     """The version that the inventories ask for (`fdb_version` in inventory/group_data/all.py)."""
     path = ROOT / "inventory" / "group_data" / "all.py"
-    found = re.search(r'^fdb_version\s*=\s*"([^"]+)"', path.read_text() if path.exists() else "", re.MULTILINE)
+    text = path.read_text() if path.exists() else ""
+    found = re.search(r'^fdb_version\s*=\s*"([^"]+)"', text, re.MULTILINE)
     if not found:
         raise ArtifactError(f'{path}: no line fdb_version = "<version>"')
     return found[1]
@@ -144,7 +145,8 @@ def resolve(
         packages = [_downloaded(downloads, name, version, download, probe_seconds, say) for name in names]
     except ArtifactError as error:
         there = ", ".join(available()) or "none"
-        raise type(error)(f"FoundationDB {version} is not in {directory} (there: {there}) and {error}") from None
+        where = f"{directory} (there: {there})"
+        raise type(error)(f"FoundationDB {version} is not in {where} and {error}") from None
     return _artifacts(version, packages, source=pins().url.format(version=version, file=""))
 
 
@@ -192,7 +194,8 @@ def _checksums(path: Path) -> dict[str, str]:
 
 def _verified(path: Path, expected: str | None) -> Package:
     if not expected:
-        raise ChecksumError(f"{path}: no checksum for it in {path.parent / 'SHA256SUMS'} or artifacts.toml; refused")
+        sums = path.parent / "SHA256SUMS"
+        raise ChecksumError(f"{path}: no checksum for it in {sums} or artifacts.toml; refused")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
@@ -220,7 +223,7 @@ def _downloaded(
 
 def _request(url: str, offset: int = 0, method: str = "GET") -> urllib.request.Request:
     headers = {"User-Agent": "griddle"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    return urllib.request.Request(url, headers=headers, method=method)  # noqa: S310 (the address is pinned)
+    return urllib.request.Request(url, headers=headers, method=method)
 
 
 def _probe(url: str, seconds: float) -> None:
@@ -232,7 +235,7 @@ def _probe(url: str, seconds: float) -> None:
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(_request(url, method="HEAD"), timeout=seconds).close()  # noqa: S310
+            urllib.request.urlopen(_request(url, method="HEAD"), timeout=seconds).close()
             outcome.append(None)
         except (OSError, http.client.HTTPException) as error:
             outcome.append(error)
@@ -274,7 +277,7 @@ def _fetch(url: str, path: Path, expected: str) -> None:
 def _receive(url: str, file: BinaryIO) -> None:
     """Append the rest of the resource to `file`, or the whole where the server knows no ranges."""
     end = time.monotonic() + DOWNLOAD_SECONDS
-    with urllib.request.urlopen(_request(url, file.tell()), timeout=STALL_SECONDS) as answer:  # noqa: S310
+    with urllib.request.urlopen(_request(url, file.tell()), timeout=STALL_SECONDS) as answer:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             file.truncate(0)
         due = int(answer.headers.get("Content-Length", 0))

@@ -1,0 +1,102 @@
+"""The cluster file: who the coordinators are, and which database this is.
+
+Servers and clients rewrite their run-time copies when coordinators change, so configuration management owns a
+seed only: made once per cluster, kept on the operator's machine, laid beside the run-time file on each host.
+(FoundationDB documentation, administration.rst, "Cluster files".)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.errors import UserError
+
+CLUSTERS = Path(__file__).parents[2] / ".griddle" / "clusters"
+
+_LINE = re.compile(r"(?P<description>[A-Za-z0-9_]+):(?P<id>[A-Za-z0-9]+)@(?P<coordinators>\S+)")
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class ClusterFileError(UserError):
+    """A cluster file that cannot be read, or hosts that belong to another database."""
+
+
+@dataclass(frozen=True)
+class ClusterFile:
+    """`description:id@host:port,...`. The key (description:id) says which database it is."""
+
+    description: str
+    id: str
+    coordinators: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.description}:{self.id}"
+
+    def __str__(self) -> str:
+        return f"{self.key}@{','.join(self.coordinators)}\n"
+
+
+def parse(text: str, where: str) -> ClusterFile:
+    """Read a cluster file's content; `where` is for the error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    match = _LINE.fullmatch(lines[0]) if len(lines) == 1 else None
+    if not match:
+        raise ClusterFileError(f"{where}: not a cluster file (one line description:id@host:port,...)")
+    return ClusterFile(match["description"], match["id"], tuple(match["coordinators"].split(",")))
+
+
+def new(cluster_name: str, coordinators: tuple[str, ...]) -> ClusterFile:
+    """A file for a database that does not exist yet."""
+    identity = "".join(secrets.choice(_ALPHABET) for _ in range(32))
+    return ClusterFile(re.sub(r"[^A-Za-z0-9]", "_", cluster_name), identity, coordinators)
+
+
+def choose(
+    kept: ClusterFile | None, seen: Mapping[str, ClusterFile], cluster_name: str, coordinators: tuple[str, ...]
+) -> ClusterFile:
+    """The seed for a cluster.
+
+    :param kept: what the operator's machine has
+    :param seen: {host: the file it has}, of the hosts that have one
+    :param coordinators: the addresses that the inventory gives
+    :raises ClusterFileError: hosts disagree about which database they belong to
+    """
+    by_key = {file.key: host for host, file in seen.items()}
+    if len(by_key) > 1:
+        whose = ", ".join(f"{host} has {key}" for key, host in sorted(by_key.items()))
+        raise ClusterFileError(f"FoundationDB hosts belong to different databases: {whose}")
+    if kept and by_key and kept.key not in by_key:
+        ((key, host),) = by_key.items()
+        raise ClusterFileError(
+            f"{host} belongs to the database {key}, but {operator_path(cluster_name)} is for {kept.key}; "
+            "wrong inventory? To take over that database, remove the local file"
+        )
+    if by_key:
+        return kept or next(iter(seen.values()))
+    # No host knows any database, so none exists: addresses that moved since the file was made are of no use.
+    if kept and kept.coordinators == coordinators:
+        return kept
+    return new(cluster_name, coordinators)
+
+
+def operator_path(cluster_name: str) -> Path:
+    return CLUSTERS / cluster_name / "fdb.cluster"
+
+
+def read(path: Path) -> ClusterFile | None:
+    return parse(path.read_text(), str(path)) if path.exists() else None
+
+
+def write(path: Path, file: ClusterFile) -> None:
+    """Keep a file on the operator's machine, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(str(file))
+    fresh.replace(path)

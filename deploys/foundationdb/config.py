@@ -1,0 +1,178 @@
+"""FoundationDB's files, rendered from the cluster: pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploys.foundationdb.cluster_file import ClusterFile
+from deploys.model import Cluster, Host
+from deploys.render import render
+from deploys.tree import Entry, File, Link
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+RELEASES = "/opt/foundationdb"
+CURRENT = f"{RELEASES}/current"
+FDBCLI = f"{CURRENT}/bin/fdbcli"
+DATA = "/var/lib/foundationdb"
+LOGS = "/var/log/foundationdb"
+CONF = "/etc/foundationdb/foundationdb.conf"
+SEED = "/etc/foundationdb/seed.cluster"
+CLUSTER_FILE = f"{DATA}/fdb.cluster"
+CLIENT_DIRECTORY = "/etc/griddle/fdb"
+CLIENT_CLUSTER_FILE = f"{CLIENT_DIRECTORY}/fdb.cluster"
+UNIT = "foundationdb.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+
+# Classes that configuration.rst documents and that a process of a triple cluster may sensibly have.
+CLASSES = ("unset", "storage", "log", "transaction", "stateless")
+SIZES = ("fdb_memory", "fdb_cache_memory", "fdb_storage_memory", "fdb_log_size", "fdb_logs_size")
+REPLICAS = {"single": 1, "double": 2, "triple": 3}
+
+
+@dataclass(frozen=True)
+class Process:
+    """One fdbserver: its port is also its name in foundationdb.conf."""
+
+    host: str
+    address: str
+    port: int
+    process_class: str
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+def release(version: str) -> str:
+    return f"{RELEASES}/{version}"
+
+
+def processes(host: Host) -> list[Process]:
+    """The fdbserver processes of one host, by its data."""
+    first = host.data["fdb_port"]
+    return [
+        Process(host.name, host.address, first + number, process_class)
+        for number, process_class in enumerate(host.data["fdb_process_classes"])
+    ]
+
+
+def coordinators(cluster: Cluster) -> tuple[str, ...]:
+    """The first process of every FoundationDB host."""
+    return tuple(f"{host.address}:{host.data['fdb_port']}" for host in cluster.group("fdb"))
+
+
+def settings(host: Host) -> dict[str, str]:
+    """Parameters of every fdbserver of a host, as foundationdb.conf spells them ($ID is the port)."""
+    data = host.data
+    return {
+        "cluster-file": CLUSTER_FILE,
+        "seed-cluster-file": SEED,
+        "public-address": f"{host.address}:$ID",
+        "listen-address": "public",
+        "datadir": f"{DATA}/data/$ID",
+        "logdir": LOGS,
+        "logsize": data["fdb_log_size"],
+        "maxlogssize": data["fdb_logs_size"],
+        "trace-format": "json",
+        "memory": data["fdb_memory"],
+        "cache-memory": data["fdb_cache_memory"],
+        "storage-memory": data["fdb_storage_memory"],
+        # One machine, one zone: replicas and coordinators never share a host.
+        "locality-machineid": host.name,
+        "locality-zoneid": host.name,
+        **{f"knob-{name.lower()}": str(value) for name, value in sorted(data["fdb_knobs"].items())},
+    }
+
+
+def command_line(host: Host, process: Process) -> frozenset[str]:
+    """The words with which fdbmonitor starts a process: the command, then --key=value (fdbmonitor.cpp)."""
+    values = settings(host)
+    if process.process_class != "unset":
+        values["class"] = process.process_class
+    words = {f"--{key}={value.replace('$ID', str(process.port))}" for key, value in values.items()}
+    return frozenset(words | {f"{release(host.data['fdb_version'])}/sbin/fdbserver"})
+
+
+def foundationdb_conf(host: Host) -> str:
+    return render(
+        TEMPLATES / "foundationdb.conf.j2",
+        command=f"{release(host.data['fdb_version'])}/sbin/fdbserver",
+        settings=settings(host),
+        processes=processes(host),
+    )
+
+
+def server_files(host: Host, seed: ClusterFile) -> dict[str, Entry]:
+    """Everything that configuration management owns on a FoundationDB host."""
+    return {
+        CURRENT: Link(host.data["fdb_version"]),
+        CONF: File(foundationdb_conf(host)),
+        SEED: File(str(seed)),
+        UNIT_FILE: File(
+            render(
+                TEMPLATES / "foundationdb.service.j2",
+                current=CURRENT,
+                conf=CONF,
+                data=DATA,
+                logs=LOGS,
+                files=host.data["fdb_open_files"],
+            )
+        ),
+    }
+
+
+def server_directories() -> dict[str, tuple[str, str, str]]:
+    return {
+        "/etc/foundationdb": ("755", "root", "root"),
+        # Servers and clients replace the cluster file here, so the directory is theirs.
+        DATA: ("755", "foundationdb", "foundationdb"),
+        f"{DATA}/data": ("700", "foundationdb", "foundationdb"),
+        LOGS: ("755", "foundationdb", "foundationdb"),
+    }
+
+
+def client_files(host: Host, seed: ClusterFile) -> dict[str, Entry]:
+    """The client's side, on hosts that run the store."""
+    return {
+        CURRENT: Link(host.data["fdb_version"]),
+        f"{CLIENT_DIRECTORY}/seed.cluster": File(str(seed)),
+    }
+
+
+def client_directories() -> dict[str, tuple[str, str, str]]:
+    return {CLIENT_DIRECTORY: ("755", "griddle", "griddle")}
+
+
+def wanted_processes(cluster: Cluster) -> Mapping[str, frozenset[str]]:
+    """{address:port: command line} of every process that the inventory asks for."""
+    return {
+        process.endpoint: command_line(host, process)
+        for host in cluster.group("fdb")
+        for process in processes(host)
+    }
+
+
+def problems(cluster: Cluster) -> list[str]:
+    """What is wrong with FoundationDB's data, as lines for the operator; empty if nothing is."""
+    found = []
+    if not re.fullmatch(r"\d+\.\d+\.\d+", str(cluster.data.get("fdb_version"))):
+        found.append(f"fdb_version {cluster.data.get('fdb_version')!r} is not of the form 7.3.77")
+    for host in cluster.group("fdb"):
+        classes = host.data["fdb_process_classes"]
+        if not classes:
+            found.append(f"host {host.name}: fdb_process_classes is []; one entry for each process is needed")
+        found += [
+            f"host {host.name}: fdb_process_classes has {name!r}; one of: {', '.join(CLASSES)}"
+            for name in classes
+            if name not in CLASSES
+        ]
+        found += [
+            f"host {host.name}: {key} is {host.data[key]!r}; a size such as 512MiB or 8GiB is needed"
+            for key in SIZES
+            if not re.fullmatch(r"\d+[KMGT]i?B", str(host.data[key]))
+        ]
+    return found

@@ -1,0 +1,148 @@
+"""FoundationDB: servers on the fdb hosts, the client library on the app hosts."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pyinfra import inventory
+from pyinfra.api import OperationError
+
+from deploys.foundationdb import cluster_file, config, operations, status
+from deploys.foundationdb.cluster_file import ClusterFile
+from deploys.foundationdb.facts import Installation, Installed
+from deploys.model import Cluster, Host, cluster, this_host
+from deploys.operations import installed_files, running_unit
+from ops import artifacts
+
+JOIN_SECONDS = 90
+
+
+def install() -> None:
+    """The wanted version is unpacked: everything on fdb hosts, the client's part on app hosts."""
+    host = this_host()
+    version = host.data["fdb_version"]
+    found = _packages(version)
+    packages = [operations.Package("clients", found.clients, found.clients_sha256)]
+    if _is_server(host):
+        _refuse_another_minor(version)
+        packages.append(operations.Package("server", found.server, found.server_sha256))
+    operations.unpacked(
+        name=f"foundationdb | version {version} is unpacked in /opt/foundationdb",
+        version=version,
+        packages=packages,
+    )
+
+
+def configure() -> None:
+    host = this_host()
+    seed = seed_file()
+    if _is_server(host):
+        installed_files(
+            name="foundationdb | server's configuration",
+            component="foundationdb",
+            files=config.server_files(host, seed),
+            directories=config.server_directories(),
+        )
+        return
+    installed_files(
+        name="foundationdb | client library and seed cluster file",
+        component="foundationdb",
+        files=config.client_files(host, seed),
+        directories=config.client_directories(),
+    )
+    operations.seeded(
+        name="foundationdb | the client's own cluster file",
+        path=config.CLIENT_CLUSTER_FILE,
+        seed=f"{config.CLIENT_DIRECTORY}/seed.cluster",
+        key=seed.key,
+        owner="griddle",
+    )
+
+
+def activate() -> None:
+    host, the_cluster = this_host(), cluster()
+    if not _is_server(host):
+        return
+    running_unit(
+        name="foundationdb | fdbmonitor runs",
+        unit=config.UNIT,
+        # Not foundationdb.conf: fdbmonitor reads it by itself, and processes take it at their next start.
+        inputs=[config.UNIT_FILE],
+    )
+    if host != the_cluster.group("fdb")[0]:
+        return
+    # What concerns the whole database is done from one host.
+    wanted = config.wanted_processes(the_cluster)
+    data = host.data
+    operations.created(
+        name=f"foundationdb | the database exists ({data['fdb_redundancy']} {data['fdb_engine']})",
+        redundancy=data["fdb_redundancy"],
+        engine=data["fdb_engine"],
+        processes=len(wanted),
+        seconds=JOIN_SECONDS,
+    )
+    operations.running_as_configured(
+        name="foundationdb | all processes run as configured",
+        wanted=wanted,
+        limits=limits(the_cluster, wanted=frozenset(wanted)),
+        seconds=data["fdb_health_seconds"],
+    )
+    operations.healthy(
+        name="foundationdb | gate: healthy",
+        limits=limits(the_cluster, wanted=frozenset(wanted), version=data["fdb_version"]),
+        seconds=data["fdb_health_seconds"],
+    )
+
+
+def limits(the_cluster: Cluster, wanted: frozenset[str], version: str | None = None) -> status.Limits:
+    """What healthy means for this cluster's redundancy."""
+    replicas = config.REPLICAS[the_cluster.data["fdb_redundancy"]]
+    return status.Limits(replicas=replicas, zone_failures=replicas - 1, processes=wanted, version=version)
+
+
+@cache
+def seed_file() -> ClusterFile:
+    """The cluster's seed: what the operator keeps, else what the hosts have, else a new one.
+
+    Hosts are asked only where the local file is missing or names other coordinators than the inventory.
+    """
+    the_cluster = cluster()
+    path = cluster_file.operator_path(the_cluster.name)
+    kept = cluster_file.read(path)
+    coordinators = config.coordinators(the_cluster)
+    if kept and kept.coordinators == coordinators:
+        return kept
+    seen = {}
+    for host in inventory:
+        if host.name in {member.name for member in the_cluster.group("fdb")}:
+            state: Installed = host.get_fact(Installation)
+            if text := state.cluster_file or state.seed:
+                seen[host.name] = cluster_file.parse(text, f"{host.name}: cluster file")
+    chosen = cluster_file.choose(kept, seen, the_cluster.name, coordinators)
+    if chosen != kept:
+        cluster_file.write(path, chosen)
+    return chosen
+
+
+@cache
+def _packages(version: str) -> artifacts.Artifacts:
+    return artifacts.resolve(version)
+
+
+def _is_server(host: Host) -> bool:
+    return "fdb" in host.groups
+
+
+def _refuse_another_minor(version: str) -> None:
+    """An apply brings another patch; another minor is an upgrade with clients first, never a plain apply.
+
+    :raises OperationError: this host runs another minor version
+    """
+    from pyinfra import host
+
+    current = host.get_fact(Installation).current
+    if current and current.split(".")[:2] != version.split(".")[:2]:
+        raise OperationError(
+            f"{host.name} runs FoundationDB {current}, the data want {version}: another minor version is not "
+            "wire-compatible, and an apply would stop the cluster; set fdb_version back"
+        )

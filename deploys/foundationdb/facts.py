@@ -1,0 +1,77 @@
+"""What a host has of FoundationDB, and what the cluster says of itself: one command each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pyinfra.api import FactBase
+
+from deploys.foundationdb import config, status
+
+STATUS_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One host's releases and cluster files (first lines; empty where there is none).
+
+    :param releases: {version: names of the packages unpacked in its directory}
+    :param current: the version that the `current` link names
+    """
+
+    releases: dict[str, frozenset[str]] = field(default_factory=dict)
+    current: str = ""
+    has_user: bool = False
+    seed: str = ""
+    cluster_file: str = ""
+
+
+class Installation(FactBase[Installed]):
+    """The state of /opt/foundationdb, the user, and this host's cluster files."""
+
+    default = Installed
+
+    def command(self, cluster_file: str = config.CLUSTER_FILE, seed: str = config.SEED) -> str:
+        return (
+            f'for f in {config.RELEASES}/*/packages; do [ -f "$f" ] && echo "release $f $(cat "$f")"; done; '
+            f'echo "current $(readlink {config.CURRENT})"; '
+            "getent passwd foundationdb >/dev/null && echo user; "
+            f'echo "seed $(grep -sv ^# {seed})"; echo "file $(grep -sv ^# {cluster_file})"; true'
+        )
+
+    def process(self, output: list[str]) -> Installed:
+        releases, values, has_user = {}, {}, False
+        for line in output:
+            kind, _, rest = line.strip().partition(" ")
+            if kind == "release":
+                path, *names = rest.split()
+                releases[path.split("/")[-2]] = frozenset(names)
+            elif kind == "user":
+                has_user = True
+            else:
+                values[kind] = rest.strip()
+        return Installed(
+            releases, values.get("current", ""), has_user, values.get("seed", ""), values.get("file", "")
+        )
+
+
+class Status(FactBase[status.Document | None]):
+    """`status json`, as the cluster's own user; None where no client is installed or it gives no document."""
+
+    def command(self, cluster_file: str = config.CLUSTER_FILE) -> str:
+        return status_command(cluster_file)
+
+    def process(self, output: list[str]) -> status.Document | None:
+        return status.parse("\n".join(output))
+
+
+def fdbcli(commands: str, cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
+    """A shell command: fdbcli runs `commands` (separated by ;) as the user that owns the cluster file."""
+    return (
+        f"runuser -u foundationdb -- timeout {seconds + 5} {config.FDBCLI} -C {cluster_file} "
+        f"--no-status --timeout {seconds} --exec '{commands}'"
+    )
+
+
+def status_command(cluster_file: str = config.CLUSTER_FILE) -> str:
+    return f"[ -s {cluster_file} ] && {fdbcli('status json', cluster_file)} 2>/dev/null; true"

@@ -1,0 +1,292 @@
+"""`status json` of FoundationDB, judged: pure.
+
+The document is whatever the cluster can say at the moment, so any field may be missing; a gate whose field is
+missing has failed. Fields: FoundationDB documentation, mr-status.rst; schema in fdbclient/Schemas.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+
+NEVER_CREATED = "configuration_never_created"
+FULLY_RECOVERED = "fully_recovered"
+# Messages that say that status itself, or replication, cannot be trusted now.
+BAD_MESSAGES = frozenset(
+    {"unreadable_configuration", "storage_servers_error", "log_servers_error", "full_replication_timeout"}
+)
+
+
+class _Missing:
+    def __str__(self) -> str:
+        return "missing"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING = _Missing()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a cluster must be to count as healthy. Times in seconds.
+
+    :param replicas: copies of each piece of data (single 1, double 2, triple 3)
+    :param zone_failures: whole zones that may be lost at once, of data and of availability
+    :param processes: endpoints (address:port) that must be part of the cluster
+    :param version: the version that every process must run; None: any, but the same one
+    :param recovered_seconds: how long ago the last recovery must be
+    """
+
+    replicas: int
+    zone_failures: int
+    processes: frozenset[str] = frozenset()
+    version: str | None = None
+    recovered_seconds: float = 0.0
+    lag_seconds: float = 60.0
+    queue_bytes: int = 250 * 1024**2
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition of health: its name, the value seen, and whether that is good."""
+
+    name: str
+    seen: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Health:
+    gates: tuple[Gate, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(gate.ok for gate in self.gates)
+
+    @property
+    def failing(self) -> tuple[Gate, ...]:
+        return tuple(gate for gate in self.gates if not gate.ok)
+
+    def __str__(self) -> str:
+        return "healthy" if self.ok else "; ".join(f"{gate.name}: {gate.seen}" for gate in self.failing)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One fdbserver as the cluster sees it; `words` is its command line, split."""
+
+    endpoint: str
+    version: str
+    words: frozenset[str]
+    zone: str
+    roles: tuple[str, ...]
+    excluded: bool
+
+
+def parse(text: str) -> Document | None:
+    """The document in fdbcli's output; None if there is none."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        document, _ = json.JSONDecoder().raw_decode(text[start:])
+    except json.JSONDecodeError:
+        return None
+    return document
+
+
+def get(document: Any, path: str) -> Any:
+    """A field by its dotted path, or MISSING."""
+    for key in path.split("."):
+        if not isinstance(document, Mapping) or key not in document:
+            return MISSING
+        document = document[key]
+    return document
+
+
+def recovery_state(document: Document | None) -> str | None:
+    """Name of the recovery state; None where the cluster does not say."""
+    name = get(document, "cluster.recovery_state.name")
+    return name if isinstance(name, str) else None
+
+
+def is_created(document: Document | None) -> bool:
+    """The database has been configured once: whatever its health, it must not be created again."""
+    state = recovery_state(document)
+    return state is not None and state != NEVER_CREATED and bool(get(document, "cluster.configuration"))
+
+
+def can_be_created(document: Document | None, least: int) -> bool:
+    """The database never existed, and at least so many processes have joined."""
+    return recovery_state(document) == NEVER_CREATED and len(processes(document)) >= least
+
+
+def is_available(document: Document | None) -> bool:
+    return get(document, "client.database_status.available") is True
+
+
+def processes(document: Document | None) -> list[Process]:
+    """The processes in the cluster, by endpoint."""
+    found = []
+    for process in _items(get(document, "cluster.processes")):
+        found.append(
+            Process(
+                # A TLS endpoint is written 10.0.0.1:4500:tls.
+                endpoint=":".join(str(process.get("address", "")).split(":")[:2]),
+                version=str(process.get("version", "")),
+                words=frozenset(str(process.get("command_line", "")).split()),
+                zone=str(get(process, "locality.zoneid") or ""),
+                roles=tuple(sorted(role.get("role", "") for role in process.get("roles", []))),
+                excluded=process.get("excluded") is not False,
+            )
+        )
+    return sorted(found, key=lambda process: process.endpoint)
+
+
+def stale(document: Document | None, wanted: Mapping[str, frozenset[str]]) -> list[str]:
+    """Endpoints in the cluster that run with another command line than wanted."""
+    return [
+        process.endpoint
+        for process in processes(document)
+        if process.endpoint in wanted and process.words != wanted[process.endpoint]
+    ]
+
+
+def judge(document: Document | None, limits: Limits) -> Health:
+    """Every health gate, in the order in which an operator would look."""
+    return Health(tuple(_gates(document or {}, limits)))
+
+
+def _gates(document: Document, limits: Limits) -> Iterator[Gate]:
+    def equal(name: str, path: str, wanted: Any) -> Gate:
+        seen = get(document, path)
+        return Gate(name, _show(seen), type(seen) is type(wanted) and seen == wanted)
+
+    def bounded(name: str, path: str, *, least: float | None = None, most: float | None = None) -> Gate:
+        seen = get(document, path)
+        ok = isinstance(seen, int | float)
+        ok = ok and (least is None or seen >= least) and (most is None or seen <= most)
+        return Gate(name, _show(seen), ok)
+
+    yield equal("available", "client.database_status.available", True)
+    yield equal("coordinators' quorum", "client.coordinators.quorum_reachable", True)
+    yield _all(
+        "every coordinator reachable",
+        get(document, "client.coordinators.coordinators"),
+        lambda each: each.get("reachable") is True,
+        lambda each: str(each.get("address")),
+    )
+    yield equal("cluster file up to date", "client.cluster_file.up_to_date", True)
+    yield equal("recovery state", "cluster.recovery_state.name", FULLY_RECOVERED)
+    yield equal("active generations", "cluster.recovery_state.active_generations", 1)
+    yield bounded(
+        "seconds since last recovery",
+        "cluster.recovery_state.seconds_since_last_recovered",
+        least=limits.recovered_seconds,
+    )
+    yield equal("can bounce cleanly", "cluster.bounce_impact.can_clean_bounce", True)
+    yield equal("data healthy", "cluster.data.state.healthy", True)
+    yield _all(
+        f"at least {limits.replicas} replicas of everything",
+        get(document, "cluster.data.team_trackers"),
+        lambda each: _at_least(get(each, "state.min_replicas_remaining"), limits.replicas),
+        lambda each: f"{_show(get(each, 'state.min_replicas_remaining'))} left",
+    )
+    yield _all(
+        "logs' fault tolerance",
+        get(document, "cluster.logs"),
+        lambda each: _at_least(each.get("log_fault_tolerance"), each.get("log_replication_factor", 99) - 1),
+        lambda each: f"{each.get('log_fault_tolerance')} of {each.get('log_replication_factor')} copies",
+    )
+    for what in ("data", "availability"):
+        yield bounded(
+            f"zones to lose without losing {what}",
+            f"cluster.fault_tolerance.max_zone_failures_without_losing_{what}",
+            least=limits.zone_failures,
+        )
+    for name, path in (
+        ("data lag, seconds", "cluster.qos.worst_data_lag_storage_server.seconds"),
+        ("durability lag, seconds", "cluster.qos.worst_durability_lag_storage_server.seconds"),
+    ):
+        yield bounded(name, path, most=limits.lag_seconds)
+    for role in ("log", "storage"):
+        yield bounded(
+            f"{role} queue, bytes", f"cluster.qos.worst_queue_bytes_{role}_server", most=limits.queue_bytes
+        )
+    yield _messages(get(document, "cluster.messages"))
+    yield from _process_gates(document, limits)
+    yield _empty("incompatible connections", get(document, "cluster.incompatible_connections"))
+    zone = get(document, "cluster.maintenance_zone")
+    yield Gate("no zone under maintenance", "none" if zone is MISSING else str(zone), zone is MISSING)
+    yield equal("database locked", "cluster.database_lock_state.locked", False)
+
+
+def _process_gates(document: Document, limits: Limits) -> Iterator[Gate]:
+    found = get(document, "cluster.processes")
+    seen = processes(document)
+    absent = sorted(limits.processes - {process.endpoint for process in seen})
+    yield Gate(
+        "processes in the cluster",
+        f"{len(seen)}" + (f", without {', '.join(absent)}" if absent else ""),
+        bool(seen) and not absent,
+    )
+    versions = sorted({process.version for process in seen})
+    wanted = [limits.version] if limits.version else versions[:1]
+    yield Gate("one version", ", ".join(versions) or "missing", bool(seen) and versions == wanted)
+    excluded = [process.endpoint for process in seen if process.excluded]
+    yield Gate("no process excluded", ", ".join(excluded) or "none", bool(seen) and not excluded)
+    yield _all(
+        "no process messages",
+        found,
+        lambda each: each.get("messages") == [],
+        lambda each: f"{each.get('address')} {_names(each.get('messages', MISSING))}",
+    )
+
+
+def _messages(messages: Any) -> Gate:
+    if not isinstance(messages, list):
+        return Gate("cluster messages", _show(messages), False)
+    names = {message.get("name") for message in messages}
+    return Gate("cluster messages", _names(messages), not names & BAD_MESSAGES)
+
+
+def _names(messages: Any) -> str:
+    if not isinstance(messages, list):
+        return _show(messages)
+    return ", ".join(str(message.get("name")) for message in messages) or "none"
+
+
+def _empty(name: str, seen: Any) -> Gate:
+    return Gate(name, "none" if seen == [] else _show(seen), seen == [])
+
+
+def _all(name: str, collection: Any, good: Any, show: Any) -> Gate:
+    """Every member of a list (or of a map's values) is good, and there is at least one."""
+    members = _items(collection)
+    if not members:
+        return Gate(name, _show(collection) if collection is MISSING else "none", False)
+    bad = [show(each) for each in members if not good(each)]
+    return Gate(name, ", ".join(bad) if bad else f"all {len(members)}", not bad)
+
+
+def _items(collection: Any) -> list[Mapping[str, Any]]:
+    values: Iterable[Any] = collection.values() if isinstance(collection, Mapping) else collection or []
+    return [value for value in values if isinstance(value, Mapping)]
+
+
+def _at_least(seen: Any, least: int) -> bool:
+    return isinstance(seen, int | float) and seen >= least
+
+
+def _show(seen: Any) -> str:
+    if isinstance(seen, bool):
+        return "true" if seen else "false"
+    if isinstance(seen, float):
+        return f"{seen:.3g}"
+    return str(seen)
