@@ -1,8 +1,10 @@
 """pyinfra's settings for every run in this repository."""
 
+from pyinfra import config
+
 # Without this a failed or unreachable host drops out under `-y` and the others go on.
-FAIL_PERCENT = 0
+config.FAIL_PERCENT = 0
 # The deploys connect as the deploy user (NOPASSWD sudo) and act as root.
-SUDO = True
-CONNECT_TIMEOUT = 10
-REQUIRE_PYINFRA_VERSION = "~=3.10"
+config.SUDO = True
+config.CONNECT_TIMEOUT = 10
+config.REQUIRE_PYINFRA_VERSION = "~=3.10"

@@ -83,8 +83,9 @@ def _data(cluster: Cluster) -> list[str]:
             if not isinstance(value, int) or not 1 <= value < 100:
                 found.append(f"host {host.name}: {key} is {value!r}; a number from 1 to 99 is needed")
     slots = data.get("app_slots") or {}
-    found += [f"app_slots: slot {slot!r} does not exist; one of: a, b" for slot in slots if slot not in model.SLOTS]
-    return found
+    return found + [
+        f"app_slots: slot {slot!r} does not exist; one of: a, b" for slot in slots if slot not in model.SLOTS
+    ]
 
 
 def _known_keys(cluster: Cluster, overrides: dict[str, Any]) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ops.errors import UserError
-
-RELEASES = Path(__file__).parent.parent / ".griddle" / "releases"
+from ops.paths import RELEASES
 
 
 def resolve(version: str) -> Path:
@@ -17,7 +16,7 @@ def resolve(version: str) -> Path:
     directory = RELEASES / version
     if not (directory / "manifest.json").is_file():
         raise UserError(
-            f"app_slots: release {version!r} is not in .griddle/releases; run ./griddle release build"
+            f"app_slots: release {version!r} is not in {RELEASES}; run ./griddle release build"
         )
     return directory.resolve()
 

@@ -27,9 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ops.errors import Failure, UserError
+from ops.paths import CLUSTERS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-CLUSTERS = ROOT / ".griddle" / "clusters"
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 398
 RENEW_DAYS = 60
@@ -234,7 +233,7 @@ def _authority(cluster: str) -> Authority:
 def show(cluster: str, echo: Callable[[str], None]) -> None:
     """Print what the cluster's CA has issued and when it ends."""
     authority = _authority(cluster)
-    echo(f"{cluster}: CA in {authority.directory.relative_to(ROOT)}, phase {authority.phase}")
+    echo(f"{cluster}: CA in {authority.directory}, phase {authority.phase}")
     for name, end in authority.expires().items():
         echo(f"  {name:<24} until {end:%Y-%m-%d} ({(end - _now()).days} days)")
 

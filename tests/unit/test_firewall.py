@@ -5,7 +5,10 @@ from tests.unit.clusters import cluster
 def sources(to: str, port: int) -> set[str]:
     """Addresses that may reach a port of a group's hosts."""
     return {
-        source for flow in config.flows(cluster()) if flow.to in (to, "all") and port in flow.ports for source in flow.sources
+        source
+        for flow in config.flows(cluster())
+        if flow.to in (to, "all") and port in flow.ports
+        for source in flow.sources
     }
 
 

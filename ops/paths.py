@@ -1,0 +1,10 @@
+"""Where the operator's own state lives: releases, each cluster's CA and seed files, the lab."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = Path(os.environ.get("GRIDDLE_STATE") or ROOT / ".griddle")
+"""Secrets are in here. Keep it out of git, and back it up: the clusters' CAs cannot be made again."""
+RELEASES = STATE / "releases"
+CLUSTERS = STATE / "clusters"
