@@ -1,0 +1,83 @@
+-- /v1/profiles/{id}: hot reads by the direct lane, everything else to the front.
+
+local problem = require "problem"
+local settings = require "settings"
+local sp = require "sp"
+local store = require "store"
+
+local find, sub = string.find, string.sub
+local var = ngx.var
+
+local M = {}
+
+local PATH_BYTES = #"/v1/profiles/"
+local ID_BYTES = 64
+local KEY_PREFIX = "profile/"
+local PROBLEMS = {
+    [sp.EXPIRED] = { 503, "the deadline has passed" },
+    [sp.UNAVAILABLE] = { 503, "the store does not answer" },
+    [sp.UNSUPPORTED] = { 503, "the store worker is of another release" },
+    [sp.INVALID] = { 400, "the store worker refused the request" },
+    [sp.TOO_LARGE] = { 400, "the store worker refused the request" },
+}
+
+-- "direct" or "wsgi", for a read: the request's X-Lane where that is allowed, else the configured lane.
+local function lane_of_read()
+    if settings.lane_override then
+        local asked = var.http_x_lane
+        if asked == "direct" or asked == "wsgi" then
+            return asked
+        end
+    end
+    return settings.lane
+end
+
+function M.handle()
+    local method = var.request_method
+    if method ~= "GET" and method ~= "HEAD" then
+        return ngx.exec("@front_write")
+    end
+    if lane_of_read() ~= "direct" then
+        return ngx.exec("@front_read")
+    end
+    local id = sub(var.uri, PATH_BYTES + 1)
+    if #id > ID_BYTES or not find(id, "^%w[%w_-]*$") then
+        if find(id, "/", 1, true) then
+            return ngx.exec("@front_read")
+        end
+        return problem.send(400, "id: 1 to 64 letters, digits, '-' and '_', beginning with a letter or digit",
+                            "direct")
+    end
+    return M.read(KEY_PREFIX .. id)
+end
+
+-- Answers with the value of `key`. Its version is the entity tag, as in services/front.py; nginx itself makes a 304
+-- of the answer where If-None-Match holds it.
+function M.read(key)
+    local status, release, record = store.read(sp.GET, key, "", "")
+    if status == sp.OK then
+        local etag = '"' .. ngx.encode_base64(sub(record, 1, sp.VERSION_BYTES), true) .. '"'
+        local header = ngx.header
+        header["X-Lane"] = "direct"
+        header["X-Release"] = release
+        header["ETag"] = etag
+        header["Content-Length"] = #record - sp.VERSION_BYTES
+        ngx.print(sub(record, sp.VERSION_BYTES + 1))
+        return
+    end
+    if status == sp.NOT_FOUND then
+        return problem.send(404, "no such profile", "direct", release)
+    end
+    if not status then
+        ngx.log(ngx.WARN, "no store worker answered: ", record)
+        return problem.send(503, "no store worker answered in time", "direct", release)
+    end
+    local known = PROBLEMS[status]
+    if known then
+        return problem.send(known[1], known[2], "direct", release)
+    end
+    ngx.log(ngx.ERR, "the store worker failed: status ", status, ": ", record)
+    return problem.send(500, nil, "direct", release)
+end
+
+return M

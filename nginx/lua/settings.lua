@@ -1,0 +1,32 @@
+-- /etc/griddle/griddle.json, read once when nginx starts or reloads. services/config.py documents and checks it.
+
+local cjson = require "cjson.safe"
+
+local M = {}
+
+-- Raises, so that `nginx -t` refuses a file that cannot be used.
+function M.load(path)
+    local file, problem = io.open(path, "r")
+    if not file then
+        error("griddle: " .. problem, 0)
+    end
+    local data
+    data, problem = cjson.decode(file:read("*a"))
+    file:close()
+    if not data then
+        error("griddle: " .. path .. ": " .. problem, 0)
+    end
+    local proxy = data.proxy or {}
+    M.lane = proxy.lane or "direct"
+    M.lane_override = proxy.lane_override or false
+    M.deadline_ms = proxy.deadline_ms or 250
+    M.pool_size = proxy.pool_size or 256
+    M.upstreams = proxy.upstreams or {}
+    if #M.upstreams == 0 then
+        error("griddle: " .. path .. ": proxy.upstreams is empty", 0)
+    end
+    -- what answers name that no release had a part in
+    M.release = M.upstreams[1].release
+end
+
+return M

@@ -1,0 +1,17 @@
+-- What nginx.conf calls: once at start, and once in each worker.
+
+local M = {}
+
+function M.init(config_path)
+    require("settings").load(config_path)
+    require("peers").init()
+    require("store").init()
+    require "profile"
+    require "problem"
+end
+
+function M.init_worker()
+    require("peers").init_worker()
+end
+
+return M

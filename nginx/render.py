@@ -1,0 +1,60 @@
+"""nginx.conf from its values. One template for the proxies, for `griddle dev` and for the tests."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jinja2
+
+FOLDER = Path(__file__).parent
+LUA_FILES = tuple(sorted(path.name for path in (FOLDER / "lua").glob("*.lua")))
+
+
+@dataclass(frozen=True, slots=True)
+class FrontAddress:
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NginxValues:
+    """Paths are absolute. Relative ones in the template are under nginx's prefix (-p): the `lua` folder."""
+
+    fronts: Sequence[FrontAddress]
+    config_json: str
+    default_release: str  # named by answers in which no release had a part
+    listen: str = "80"
+    user: str = "www-data"  # empty: nginx is not started as root
+    worker_processes: str = "auto"
+    worker_connections: int = 16384
+    file_limit: int = 65536
+    backlog: int = 1024
+    reuseport: bool = True
+    pid: str = "/run/nginx.pid"
+    error_log: str = "/var/log/nginx/error.log"
+    access_log: str = "/var/log/nginx/access.log"
+    log_all: bool = False  # every request, not only those that failed
+    temp: str = "/var/lib/nginx"
+    body_limit_bytes: int = 65536
+    front_keepalive: int = 64
+    deadline_ms: int = 250
+    write_timeout_ms: int = 6000  # above the 5 s that a store worker gives a write
+
+    def __post_init__(self) -> None:
+        if not self.fronts:
+            raise ValueError("nginx: no front worker to send requests to")
+
+
+def nginx_conf(values: NginxValues) -> str:
+    """The whole nginx.conf."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = environment.from_string((FOLDER / "nginx.conf.j2").read_text(encoding="utf-8"))
+    # the front answers 503 itself at its deadline: nginx waits a little longer than that
+    return template.render(**asdict(values), read_timeout_ms=values.deadline_ms + 150)
+
+
+def lua_files() -> dict[str, str]:
+    """{file name: content} of the Lua program."""
+    return {name: (FOLDER / "lua" / name).read_text(encoding="utf-8") for name in LUA_FILES}

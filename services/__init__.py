@@ -1,0 +1,1 @@
+"""What runs on the app hosts. Imports nothing of deploys/ or ops/."""

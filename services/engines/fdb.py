@@ -1,0 +1,237 @@
+"""The production engine: FoundationDB 7.3.
+
+A stored value is a 10-byte versionstamp and the value, written by SET_VERSIONSTAMPED_VALUE: what is stored is
+the record that goes out, and versions grow with the database's commits.
+
+The `fdb` package opens the database and does everything that happens seldom. The two calls of the hot path,
+get and range, go to libfdb_c by cffi: a call costs about half of one through ctypes, and the wait blocks in
+the library rather than on a semaphore that a callback, which needs the interpreter's lock in the network's
+thread, releases.
+"""
+
+import ctypes
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import cffi
+
+from services.config import Fdb
+from services.engines.base import (
+    ABSENT,
+    VERSION_BYTES,
+    Conflict,
+    EngineError,
+    Unavailable,
+    check_key,
+    check_transaction,
+)
+
+STAMP_PLACE = bytes(VERSION_BYTES)
+STAMP_OFFSET = bytes(4)  # little-endian: the stamp goes to the value's first byte
+NOT_COMMITTED, COMMIT_UNKNOWN_RESULT = 1020, 1021
+CLUSTER_VERSION_CHANGED = 1039
+OPTION_TIMEOUT = 500  # FDB_TR_OPTION_TIMEOUT, milliseconds, 8 bytes little-endian
+STREAMING_MODE_EXACT = 1
+
+_ffi = cffi.FFI()
+_ffi.cdef(
+    """
+typedef struct FDB_future FDBFuture;
+typedef struct FDB_transaction FDBTransaction;
+#pragma pack(push, 4)
+typedef struct { const uint8_t *key; int key_length; const uint8_t *value; int value_length; } FDBKeyValue;
+#pragma pack(pop)
+int fdb_future_block_until_ready(FDBFuture *);
+int fdb_future_get_error(FDBFuture *);
+int fdb_future_get_value(FDBFuture *, int *present, uint8_t const **value, int *length);
+int fdb_future_get_keyvalue_array(FDBFuture *, FDBKeyValue const **, int *count, int *more);
+void fdb_future_destroy(FDBFuture *);
+void fdb_transaction_reset(FDBTransaction *);
+int fdb_transaction_set_option(FDBTransaction *, int option, uint8_t const *value, int length);
+FDBFuture *fdb_transaction_get(FDBTransaction *, uint8_t const *key, int length, int snapshot);
+FDBFuture *fdb_transaction_get_range(FDBTransaction *,
+    uint8_t const *begin, int begin_length, int begin_or_equal, int begin_offset,
+    uint8_t const *end, int end_length, int end_or_equal, int end_offset,
+    int limit, int target_bytes, int mode, int iteration, int snapshot, int reverse);
+FDBFuture *fdb_transaction_on_error(FDBTransaction *, int error);
+const char *fdb_get_error(int error);
+""",
+    pack=4,
+)
+
+
+class FdbEngine:
+    """One database handle for the process; one read transaction per thread, reset for each call."""
+
+    def __init__(self, config: Fdb, value_limit_bytes: int) -> None:
+        self._value_limit_bytes = value_limit_bytes
+        self._retry_limit = config.transaction_retry_limit
+        self._longest_ms = config.transaction_timeout_ms
+        # `fdb` looks for the name libfdb_c.so; loaded here by its path, it is found by that name afterwards
+        ctypes.CDLL(config.client_library, mode=ctypes.RTLD_GLOBAL)
+        import fdb
+
+        fdb.api_version(config.api_version)
+        self._fdb = fdb
+        self._lib = _ffi.dlopen(config.client_library)
+        self._database = fdb.open(config.cluster_file)
+        self._database.options.set_transaction_timeout(config.transaction_timeout_ms)
+        self._database.options.set_transaction_retry_limit(config.transaction_retry_limit)
+        self._threads = threading.local()
+
+    def get_many(self, keys: Sequence[bytes], timeout_ms: int) -> list[bytes | None]:
+        lib = self._lib
+        get, destroy, take = lib.fdb_transaction_get, lib.fdb_future_destroy, self._value
+        for transaction in self._attempts(timeout_ms):
+            futures = [get(transaction, key, len(key), 1) for key in keys]  # all issued before the first wait
+            try:
+                return [take(future) for future in futures]
+            except _FdbError as error:
+                self._recover(transaction, error)
+            finally:
+                for future in futures:
+                    destroy(future)
+        raise Unavailable("FoundationDB: no answer in time")
+
+    def range(
+        self, begin: bytes, end: bytes, limit: int, timeout_ms: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        check_key(begin)
+        if begin >= end or limit <= 0:
+            return []
+        for transaction in self._attempts(timeout_ms):
+            try:
+                return self._range(transaction, begin, end, limit, reverse)
+            except _FdbError as error:
+                self._recover(transaction, error)
+        raise Unavailable("FoundationDB: no answer in time")
+
+    def transact(
+        self, checks: Mapping[bytes, bytes], writes: Mapping[bytes, bytes | None], timeout_ms: int
+    ) -> bytes:
+        check_transaction(checks, writes, self._value_limit_bytes)
+        transaction = self._database.create_transaction()
+        transaction.options.set_timeout(self._bounded(timeout_ms))
+        while True:
+            try:
+                return self._transact(transaction, checks, writes)
+            except self._fdb.FDBError as error:
+                if error.code == NOT_COMMITTED and checks:
+                    raise Conflict("a checked key has changed") from None
+                if error.code in (COMMIT_UNKNOWN_RESULT, CLUSTER_VERSION_CHANGED) and checks:
+                    # repeated, it would meet its own writes and call that a conflict
+                    raise Unavailable(f"FoundationDB: {_text(error)}; the outcome is unknown") from None
+                try:
+                    transaction.on_error(error).wait()
+                except self._fdb.FDBError as last:
+                    raise _translated(last.code, _text(last)) from None
+
+    def close(self) -> None:
+        """The client's network thread ends with the process: it cannot be started twice."""
+
+    def _transact(self, transaction, checks: Mapping, writes: Mapping) -> bytes:
+        seen = [(transaction[key], key, version) for key, version in checks.items()]
+        for value, key, version in seen:
+            current = bytes(value)[:VERSION_BYTES] if value.present() else ABSENT
+            if current != version:
+                raise Conflict(f"{key!r} has changed")
+        for key, value in writes.items():
+            if value is None:
+                del transaction[key]
+            else:
+                transaction.set_versionstamped_value(key, STAMP_PLACE + value + STAMP_OFFSET)
+        if all(value is None for value in writes.values()):
+            # without a versionstamped write there is no stamp; the commit version is its first 8 bytes
+            transaction.commit().wait()
+            return transaction.get_committed_version().to_bytes(8, "big") + STAMP_PLACE[8:]
+        stamp = transaction.get_versionstamp()
+        transaction.commit().wait()
+        return bytes(stamp.wait())
+
+    def _range(self, transaction, begin: bytes, end: bytes, limit: int, reverse: bool) -> list:
+        lib, items = self._lib, []
+        pairs, count, more = _ffi.new("FDBKeyValue const **"), _ffi.new("int *"), _ffi.new("int *")
+        while True:
+            future = lib.fdb_transaction_get_range(
+                transaction, begin, len(begin), 0, 1, end, len(end), 0, 1,
+                limit - len(items), 0, STREAMING_MODE_EXACT, 1, 1, int(reverse),
+            )  # fmt: skip
+            try:
+                self._check(lib.fdb_future_block_until_ready(future))
+                self._check(lib.fdb_future_get_keyvalue_array(future, pairs, count, more))
+                for i in range(count[0]):
+                    pair = pairs[0][i]
+                    items.append(
+                        (
+                            bytes(_ffi.buffer(pair.key, pair.key_length)),
+                            bytes(_ffi.buffer(pair.value, pair.value_length)),
+                        )
+                    )
+            finally:
+                lib.fdb_future_destroy(future)
+            if not more[0] or len(items) >= limit:
+                return items
+            if reverse:
+                end = items[-1][0]
+            else:
+                begin = items[-1][0] + b"\0"
+
+    def _value(self, future) -> bytes | None:
+        lib, out = self._lib, self._threads.out
+        error = lib.fdb_future_block_until_ready(future) or lib.fdb_future_get_value(future, *out)
+        if error:
+            raise _FdbError(error)
+        present, value, length = out
+        return _ffi.buffer(value[0], length[0])[:] if present[0] else None
+
+    def _attempts(self, timeout_ms: int) -> Iterator:
+        """This thread's transaction, reset and with its time limit; again after each _recover."""
+        threads, lib = self._threads, self._lib
+        if not hasattr(threads, "transaction"):
+            threads.owner = self._database.create_transaction()
+            threads.transaction = _ffi.cast("FDBTransaction *", threads.owner.tpointer.value)
+            threads.out = _ffi.new("int *"), _ffi.new("uint8_t const **"), _ffi.new("int *")
+        timeout_ms = self._bounded(timeout_ms)
+        lib.fdb_transaction_reset(threads.transaction)
+        # counts from the reset, and on_error keeps it: all attempts together end in time
+        limit = timeout_ms.to_bytes(8, "little")
+        self._check(lib.fdb_transaction_set_option(threads.transaction, OPTION_TIMEOUT, limit, 8))
+        deadline = time.monotonic() + timeout_ms / 1000
+        yield threads.transaction
+        for _ in range(self._retry_limit):
+            if time.monotonic() >= deadline:
+                return
+            yield threads.transaction
+
+    def _recover(self, transaction, error: "_FdbError") -> None:
+        """Wait as the client library advises, or raise what the caller understands."""
+        lib = self._lib
+        future = lib.fdb_transaction_on_error(transaction, error.code)
+        try:
+            code = lib.fdb_future_block_until_ready(future) or lib.fdb_future_get_error(future)
+        finally:
+            lib.fdb_future_destroy(future)
+        if code:
+            raise _translated(code, _ffi.string(lib.fdb_get_error(code)).decode()) from None
+
+    def _check(self, code: int) -> None:
+        if code:
+            raise _FdbError(code)
+
+    def _bounded(self, timeout_ms: int) -> int:
+        return max(1, min(timeout_ms, self._longest_ms))
+
+
+class _FdbError(Exception):
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _translated(code: int, text: str) -> EngineError:
+    return (EngineError if 2000 <= code < 2100 else Unavailable)(f"FoundationDB: {text} ({code})")
+
+
+def _text(error) -> str:
+    return error.description.decode() if isinstance(error.description, bytes) else str(error.description)

@@ -1,0 +1,174 @@
+"""The WSGI application of the `front` workers. Handlers are synchronous: see services/run_front.py.
+
+    gunicorn --config python:services.run_front services.front:application
+
+Routes: GET, HEAD, PUT /v1/profiles/{id}; GET /healthz (this process), /readyz (the store answers), /version.
+Errors are RFC 9457 problem documents. Every answer carries X-Release.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+
+from services import profile, sp
+from services.client import StoreAway, StoreClient
+from services.config import Config, load
+from services.http import Answer, Problem, Request, entity_tag, json_answer, matches, version_of
+from services.metrics import Metrics
+from services.release import running_release
+
+WRITE_DEADLINE_MS = 5000
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+PROFILES = "/v1/profiles/"
+
+log = logging.getLogger("front")
+
+
+class Front:
+    """The application, for one process and one thread."""
+
+    def __init__(self, config: Config, client: StoreClient, release: str, metrics: Metrics) -> None:
+        self._client, self._release, self._metrics = client, release, metrics
+        self._config = config
+        self._read_deadline_ms = config.store.deadline_ms
+        self._value_limit_bytes = config.store.value_limit_bytes
+        self._static: dict[str, Callable[[], Answer]] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/version": self._version,
+        }
+
+    def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+        try:
+            answer = self._route(Request(environ))
+        except Problem as problem:
+            answer = problem.answer()
+        except StoreAway as error:
+            log.warning("the store is away: %s", error)
+            answer = Problem(503, "the store does not answer").answer()
+        except Exception:
+            log.exception("%s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            answer = Problem(500, "this is a fault of the service").answer()
+        headers = [*answer.headers, ("X-Release", self._release)]
+        if answer.status != 304:
+            headers.append(("Content-Length", str(len(answer.body))))
+        self._metrics.add(f"answers.{answer.status}")
+        start_response(STATUS_LINES[answer.status], headers)
+        return () if environ["REQUEST_METHOD"] == "HEAD" or answer.status == 304 else (answer.body,)
+
+    def _route(self, request: Request) -> Answer:
+        if request.path.startswith(PROFILES):
+            profile_id = profile.checked_id(request.path[len(PROFILES) :])
+            if request.method in ("GET", "HEAD"):
+                return self._get_profile(request, profile_id)
+            if request.method == "PUT":
+                return self._put_profile(request, profile_id)
+            raise _NotAllowed("GET, HEAD, PUT")
+        handler = self._static.get(request.path)
+        if handler is None:
+            raise Problem(404, "no such resource")
+        if request.method not in ("GET", "HEAD"):
+            raise _NotAllowed("GET, HEAD")
+        return handler()
+
+    def _get_profile(self, request: Request, profile_id: str) -> Answer:
+        reply = self._client.ask(sp.GET, profile.key_of(profile_id), self._read_deadline_ms)
+        if reply.status != sp.OK:
+            raise _problem_of(reply)
+        tag = entity_tag(reply.body[: sp.VERSION_BYTES])
+        known = request.header("IF_NONE_MATCH")
+        if known is not None and matches(known, tag):
+            return Answer(304, [("ETag", tag)], b"")
+        headers = [("Content-Type", "application/json"), ("ETag", tag)]
+        return Answer(200, headers, reply.body[sp.VERSION_BYTES :])
+
+    def _put_profile(self, request: Request, profile_id: str) -> Answer:
+        value = profile.stored(profile_id, request.body(self._value_limit_bytes))
+        if len(value) > self._value_limit_bytes:
+            raise Problem(413, f"profile of {len(value)} bytes, limit {self._value_limit_bytes}")
+        key = profile.key_of(profile_id)
+        body = sp.transact_body(self._conditions(request, key), {key: value})
+        reply = self._client.ask(sp.TRANSACT, body, WRITE_DEADLINE_MS)
+        if reply.status == sp.CONFLICT:
+            raise Problem(412, "the profile has another version")
+        if reply.status != sp.OK:
+            raise _problem_of(reply)
+        return Answer(204, [("ETag", entity_tag(reply.body))], b"")
+
+    def _conditions(self, request: Request, key: bytes) -> dict[bytes, bytes]:
+        """What If-Match or If-None-Match ask of the profile, as checks of the transaction."""
+        if (tag := request.header("IF_MATCH")) is not None:
+            if tag.strip() == "*":
+                return {key: self._present_version(key)}
+            version = version_of(tag.strip())
+            if version is None:
+                raise Problem(412, "If-Match: not an entity tag of this profile", field="If-Match")
+            return {key: version}
+        if (tag := request.header("IF_NONE_MATCH")) is not None:
+            if tag.strip() != "*":
+                raise Problem(400, "with PUT only * is understood", field="If-None-Match")
+            return {key: sp.ABSENT}
+        return {}
+
+    def _present_version(self, key: bytes) -> bytes:
+        reply = self._client.ask(sp.GET, key, self._read_deadline_ms)
+        if reply.status == sp.NOT_FOUND:
+            raise Problem(412, "no such profile")
+        if reply.status != sp.OK:
+            raise _problem_of(reply)
+        return reply.body[: sp.VERSION_BYTES]
+
+    def _healthz(self) -> Answer:
+        return json_answer({"status": "ok"})
+
+    def _readyz(self) -> Answer:
+        reply = self._client.ask(sp.PING, b"", self._read_deadline_ms)
+        if reply.status != sp.OK:
+            raise _problem_of(reply)
+        return json_answer({"status": "ready"})
+
+    def _version(self) -> Answer:
+        return json_answer(
+            {"release": self._release, "host": self._config.host.name, "engine": self._config.store.engine}
+        )
+
+
+class _NotAllowed(Problem):
+    def __init__(self, allowed: str) -> None:
+        super().__init__(405, f"allowed: {allowed}")
+        self.allowed = allowed
+
+    def answer(self) -> Answer:
+        answer = super().answer()
+        return answer._replace(headers=[*answer.headers, ("Allow", self.allowed)])
+
+
+def _problem_of(reply: sp.Reply) -> Problem:
+    """What a client is told for a store worker's refusal."""
+    if reply.status == sp.NOT_FOUND:
+        return Problem(404, "no such profile")
+    if reply.status == sp.TOO_LARGE:
+        return Problem(413, reply.body.decode("utf-8", "replace"))
+    if reply.status in (sp.UNAVAILABLE, sp.EXPIRED, sp.UNSUPPORTED):
+        return Problem(503, "the store does not answer")
+    log.error("store worker: status %d: %s", reply.status, reply.body.decode("utf-8", "replace"))
+    return Problem(500, "this is a fault of the service")
+
+
+def make_application() -> Front:
+    """The application of the worker that $GRIDDLE_SLOT and $GRIDDLE_WORKER name; after the last fork."""
+    config = load()
+    slot, worker = os.environ["GRIDDLE_SLOT"], int(os.environ["GRIDDLE_WORKER"])
+    paths = [config.store.ipc.format(slot=slot, worker=i) for i in range(config.store.workers)]
+    metrics = Metrics(f"griddle.front.{slot}", config.statsd.host, config.statsd.port)
+    metrics.start()
+    return Front(config, StoreClient(paths, first=worker), running_release(), metrics)
+
+
+def __getattr__(name: str) -> Front:
+    """`services.front:application`, made when gunicorn's worker asks for it."""
+    if name == "application":
+        application = globals()["application"] = make_application()
+        return application
+    raise AttributeError(name)
