@@ -1,0 +1,54 @@
+"""Metrics: a StatsD daemon on every host that serves, and one store that they all report to."""
+
+from __future__ import annotations
+
+from deploys.debian_packages import DEBIAN_PACKAGES
+from deploys.gates import wait_until
+from deploys.metrics import config
+from deploys.model import cluster, this_host
+from deploys.operations import installed_files, packages, running_unit
+
+ARRIVAL_SECONDS = 60
+
+
+def install() -> None:
+    wanted = DEBIAN_PACKAGES["metrics"]
+    if _is_store():
+        wanted = wanted + DEBIAN_PACKAGES["metrics-store"]
+    packages(name="metrics | packages", names=wanted)
+
+
+def configure() -> None:
+    this = this_host()
+    files = config.daemon_files(cluster(), this)
+    validate = f"collectd -t -C {{root}}{config.DAEMON_CONF}"
+    if _is_store():
+        files |= config.store_files(this)
+    installed_files(name="metrics | configuration", component="metrics", files=files, validate=validate)
+
+
+def activate() -> None:
+    this = this_host()
+    if _is_store():
+        running_unit(
+            name="metrics | the store runs its configuration",
+            unit=config.STORE,
+            inputs=[config.STORE_ARGUMENTS, config.STORE_RELABELLING, config.STORE_DROP_IN],
+            ready=f"curl -fsS -o /dev/null http://127.0.0.1:{this.data['metrics_http_port']}/health",
+        )
+    running_unit(
+        name="metrics | the StatsD daemon runs its configuration",
+        unit=config.DAEMON,
+        inputs=[config.DAEMON_CONF, config.DAEMON_DROP_IN],
+    )
+    if _is_store():
+        wait_until(
+            name="metrics | gate: every host's StatsD counters arrive",
+            command=config.arriving_command(config.reporting(cluster()), this.data["metrics_http_port"]),
+            seconds=ARRIVAL_SECONDS,
+            what="every host's StatsD counters arrive in the store",
+        )
+
+
+def _is_store() -> bool:
+    return "metrics" in this_host().groups
