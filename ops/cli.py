@@ -1,0 +1,183 @@
+"""The command line: `./griddle`. Each command's work is in a module of its own, imported when it is run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ops.errors import Failure, UserError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+INTERRUPTED = 130
+
+
+class Griddle(click.Group):
+    """Lists commands in the order in which one meets them, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Griddle, context_settings=CONTEXT)
+def griddle() -> None:
+    """A whole low-latency cluster from one repo: on your own hosts, or here as a lab of containers.
+
+    \b
+    Exit codes: 0 done, 1 something failed while running, 2 something to correct in what was given,
+    130 interrupted. After an interruption the same command goes on where it stopped.
+    """
+
+
+@griddle.command()
+@click.option("--store", type=click.Choice(["auto", "fdb", "etcd"]), default="auto", show_default=True,
+              help="Engine of the store. auto: FoundationDB where its packages resolve, else the embedded etcd.")
+@click.option("--bare", is_flag=True, help="Boot the hosts and stop there: nothing is deployed.")
+def up(store: str, bare: bool) -> None:
+    """Boot the lab, deploy the cluster onto it, load data, and check both lanes.
+
+    Eleven Debian hosts as systemd containers (six without FoundationDB), deployed over SSH by
+    `pyinfra inventory/lab.py deploys/all.py`. On a running lab this deploys what changed, or says
+    that nothing did. Needs root for the containers: asks sudo once if you are not root.
+    """
+    from ops import up as body
+
+    body.up(CHECKOUT, store=store, bare=bare)
+
+
+@griddle.command()
+def down() -> None:
+    """Remove the lab: containers, mounts, network, its hosts' disks and secrets. Also after a crash.
+
+    What stays is what costs time to make again: the base image and the release.
+    """
+    from ops import lab
+
+    lab.down(CHECKOUT)
+
+
+@griddle.command()
+def dev() -> None:
+    """Run one proxy, front and store worker as processes on loopback, restarted on code change.
+
+    No root, no containers; the store is in memory.
+    """
+    from ops import dev as body
+
+    body.dev()
+
+
+@griddle.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PYTEST ARGUMENTS]")
+def test(arguments: tuple[str, ...]) -> None:
+    """Run the tests: unit, plan (pyinfra on fake hosts) and lab (real containers).
+
+    Lab tests are skipped, by name and with the reason, where containers cannot run. Without paths
+    among the arguments everything runs; `./griddle test tests/unit -k plan` runs a part.
+    """
+    from ops import testing
+
+    sys.exit(testing.run(CHECKOUT, arguments))
+
+
+@griddle.group(cls=Griddle)
+def lab() -> None:
+    """Look at the lab's hosts, enter them, and take them away."""
+
+
+@lab.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for scripts.")
+def status(as_json: bool) -> None:
+    """What each host is and does, found by looking: running, booting, cut, stopped or absent."""
+    from ops import lab as body
+
+    body.print_status(CHECKOUT, as_json=as_json)
+
+
+@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("host")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(host: str, command: tuple[str, ...]) -> None:
+    """Open a shell on HOST, or run COMMAND there, as the deploy user (sudo asks for nothing)."""
+    from ops import lab as body
+
+    sys.exit(body.ssh(CHECKOUT, host, command))
+
+
+def _host_command(verb: str, text: str) -> None:
+    """The four commands that do one thing to hosts, and nothing else."""
+
+    @lab.command(name=verb, help=text)
+    @click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
+    def command(hosts: tuple[str, ...]) -> None:
+        from ops import lab as body
+
+        body.act(CHECKOUT, verb, hosts)
+
+
+_host_command("stop", "Cut HOST's power: every process dies at once, nothing is told. Its disk stays.")
+_host_command("start", "Power HOST on again, and wait until it answers.")
+_host_command("cut", "Take HOST off the network: it runs on, and no packet reaches it or leaves it.")
+_host_command("heal", "Put HOST back on the network.")
+
+
+@griddle.group(cls=Griddle)
+def release() -> None:
+    """Releases: what runs on the app hosts."""
+
+
+@release.command()
+def build() -> None:
+    """Build this checkout's services into .griddle/releases/<version>, in a clean Debian container.
+
+    The version is the hash of what went in: the same content is built once.
+    """
+    from ops import release as body
+
+    body.build()
+
+
+@griddle.group(cls=Griddle)
+def pki() -> None:
+    """The cluster's own certificate authority, under .griddle/clusters (never in git)."""
+
+
+@pki.command()
+@click.argument("cluster", default="lab")
+def show(cluster: str) -> None:
+    """Certificates of CLUSTER (default: lab): whose they are and when they end."""
+    from ops import pki as body
+
+    body.show(cluster)
+
+
+@pki.command()
+@click.argument("cluster", default="lab")
+def rotate(cluster: str) -> None:
+    """Make CLUSTER's certificates anew (default: lab); the next deploy puts them in place."""
+    from ops import pki as body
+
+    body.rotate(cluster)
+
+
+def main() -> int:
+    try:
+        griddle.main(prog_name="griddle", standalone_mode=False)
+    except (UserError, Failure) as error:
+        click.echo(f"griddle: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("griddle: interrupted; the same command goes on from here", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The lab: the cluster's hosts as systemd containers on this machine, reached by SSH as any other host.
+
+    plan.py     what it consists of (pure)        state.py    what it keeps in .griddle/lab
+    image.py    the tree that disks lie upon      network.py  bridge, NAT, cables
+    machine.py  one host: disk and life           root.py     the verbs, as root
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ops.errors import UserError
+from ops.lab import machine, network, state
+from ops.lab.plan import LabHost, LabPlan, lab_plan
+from ops.lab.state import LabFiles
+
+_TOOLS = {
+    "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
+    "ssh": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+}
+
+
+def unavailable() -> str | None:
+    """Why containers cannot run on this machine; None where they can."""
+    missing = [package for tool, package in _TOOLS.items() if shutil.which(tool, path=_path()) is None]
+    if missing:
+        return f"Debian packages are missing: {' '.join(missing)}"
+    if os.geteuid() and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode:
+        return "containers need root, and sudo asks for a password here"
+    probe = "mkdir a b c d && mount -t overlay o -o lowerdir=a,upperdir=b,workdir=c d && ip link add br0 type bridge"
+    sudo = ["sudo", "-n"] if os.geteuid() else []
+    script = f'cd "$(mktemp -d -p "$1")" && trap "rm -rf $PWD" EXIT && unshare --mount --net sh -c "{probe}"'
+    state_directory = Path.cwd() / ".griddle"
+    state_directory.mkdir(exist_ok=True)
+    tried = subprocess.run([*sudo, "sh", "-c", script, "sh", str(state_directory)], capture_output=True, text=True)
+    if tried.returncode:
+        return f"no mount and network namespaces with overlay and bridge here: {tried.stderr.strip()}"
+    return None
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def current_plan(checkout: Path) -> LabPlan:
+    """The plan of the checkout's lab; UserError where it has none."""
+    plan = state.plan(checkout)
+    if plan is None:
+        raise UserError("there is no lab here: ./griddle up")
+    return plan
+
+
+def status(checkout: Path) -> dict[str, Any]:
+    """{"virtual_ip", "store", "hosts": [{"name", "groups", "address", "state"}]}, found by looking.
+
+    state: running, booting (no sshd yet), cut (off the network), stopped, absent (no disk yet). Without a lab its
+    hosts are absent, and virtual_ip and store null.
+    """
+    lab = state.read(checkout)
+    plan = state.plan(checkout) or lab_plan(checkout, with_fdb=True)
+    files = LabFiles(checkout)
+    alive = machine.running(files)
+
+    def look(host: LabHost) -> str:
+        if host.name in alive:
+            if not network.attached(host):
+                return "cut"
+            return "running" if machine.answers(host) else "booting"
+        return "stopped" if (files.host(host.name) / "complete").exists() else "absent"
+
+    with ThreadPoolExecutor(len(plan.hosts)) as pool:
+        states = list(pool.map(look, plan.hosts))
+    return {
+        "virtual_ip": plan.virtual_ip if lab else None,
+        "store": lab.store if lab else None,
+        "hosts": [
+            {"name": host.name, "groups": list(host.groups), "address": host.address, "state": seen}
+            for host, seen in zip(plan.hosts, states, strict=True)
+        ],
+    }
+
+
+def print_status(checkout: Path, as_json: bool) -> None:
+    found = status(checkout)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    elif found["store"] is None:
+        print("there is no lab here: ./griddle up")
+    else:
+        print(f"virtual ip {found['virtual_ip']}, store {found['store']}")
+        for host in found["hosts"]:
+            print(f"{host['name']:<9} {host['address']:<15} {host['state']:<8} {' '.join(host['groups'])}")
+
+
+def ssh_command(checkout: Path, host: LabHost) -> list[str]:
+    """`ssh` to a host as the deploy user, with the lab's own key and known hosts and nobody's settings."""
+    files = LabFiles(checkout)
+    options = {
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": str(files.known_hosts),
+        "StrictHostKeyChecking": "yes",
+        "ConnectTimeout": "5",
+        "LogLevel": "ERROR",
+    }
+    settings = [item for name, value in options.items() for item in ("-o", f"{name}={value}")]
+    return ["ssh", "-F", "none", "-i", str(files.key), *settings, f"deploy@{host.address}"]
+
+
+def ssh(checkout: Path, name: str, command: Sequence[str]) -> int:
+    """A shell or a command on a host; returns its exit code, 255 where the host is not reached."""
+    plan = current_plan(checkout)
+    host = plan.host(name)
+    if host is None:
+        raise UserError(f"no host {name} in this lab: it has {', '.join(one.name for one in plan.hosts)}")
+    return subprocess.run([*ssh_command(checkout, host), *command]).returncode
+
+
+def act(checkout: Path, verb: str, names: Sequence[str]) -> None:
+    """stop, start, cut or heal."""
+    from ops.lab.root import as_root
+
+    current_plan(checkout)
+    as_root(checkout, verb, *names)
+
+
+def down(checkout: Path) -> None:
+    from ops.lab.root import as_root
+
+    with state.locked(checkout, "down"):
+        as_root(checkout, "down")
