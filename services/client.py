@@ -107,8 +107,9 @@ class StoreClient:
 
 def _is_stale(connection: socket.socket) -> bool:
     """The worker closed it while it was idle; found out before a write is sent into it."""
+    connection.settimeout(0)  # MSG_DONTWAIT is not enough: with a timeout, Python itself waits first
     try:
-        connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return False
     except OSError:

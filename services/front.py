@@ -51,7 +51,7 @@ class Front:
             log.exception("%s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             answer = Problem(500, "this is a fault of the service").answer()
         headers = [*answer.headers, ("X-Release", self._release)]
-        if answer.status != 304:
+        if answer.status not in (204, 304):
             headers.append(("Content-Length", str(len(answer.body))))
         self._metrics.add(f"answers.{answer.status}")
         start_response(STATUS_LINES[answer.status], headers)

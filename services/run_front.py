@@ -23,7 +23,7 @@ def gunicorn_arguments(slot: str, worker: int, address: str, port: int, backlog:
         f"--bind={address}:{slot_port(port, slot, worker)}",
         f"--backlog={backlog}",
         "--workers=1",
-        "--worker-class=meinheld.gmeinheld.MeinheldWorker",
+        "--worker-class=services.front_worker.FrontWorker",
         "--worker-connections=4096",  # meinheld's highest file descriptor
         "--keep-alive=120",  # longer than nginx keeps an idle connection: only nginx closes them
         "--timeout=30",

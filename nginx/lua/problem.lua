@@ -41,7 +41,7 @@ function M.from_nginx()
     elseif not TITLES[status] then
         status = status >= 500 and 500 or 400
     end
-    return M.send(status, status == 503 and "no front worker answered" or nil, ngx.var.lane or "proxy")
+    return M.send(status, status == 503 and "no front worker answered" or nil, ngx.var.upstream_addr and "wsgi" or "proxy")
 end
 
 return M
