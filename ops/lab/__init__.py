@@ -20,6 +20,9 @@ from ops.errors import UserError
 from ops.lab import machine, network, state
 from ops.lab.plan import LabHost, LabPlan, lab_plan
 from ops.lab.state import LabFiles
+from ops.progress import say
+
+SSH_FAILED = 255  # ssh's own exit code where it did not get through
 
 _TOOLS = {
     "ip": "iproute2",
@@ -122,7 +125,13 @@ def ssh(checkout: Path, name: str, command: Sequence[str]) -> int:
     host = plan.host(name)
     if host is None:
         raise UserError(f"no host {name} in this lab: it has {', '.join(one.name for one in plan.hosts)}")
-    return subprocess.run([*ssh_command(checkout, host), *command]).returncode
+    code = subprocess.run([*ssh_command(checkout, host), *command]).returncode
+    if code == SSH_FAILED:
+        seen = next(one["state"] for one in status(checkout)["hosts"] if one["name"] == name)
+        help_by = {"stopped": "start", "cut": "heal"}
+        advice = f": ./griddle lab {help_by[seen]} {name}" if seen in help_by else ""
+        say(f"griddle: {name} is {seen}{advice}")
+    return code
 
 
 def act(checkout: Path, verb: str, names: Sequence[str]) -> None:

@@ -142,8 +142,8 @@ def unmount(below: Path) -> None:
 # --- life ------------------------------------------------------------------------------------------------------------
 
 
-def start(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> None:
-    """Boots the host and waits until sshd answers. One that runs already is left as it is."""
+def start(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> bool:
+    """Boots the host and waits until sshd answers. One that runs already is left as it is, and returns False."""
     if host.name not in running(files):
         root = mount(files, host, image)
         cgroups = _make_cgroups(plan, host)
@@ -162,8 +162,10 @@ def start(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> None:
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd="/", start_new_session=True,
             )  # fmt: skip
         _wait_until_it_answers(files, host, process)
-    elif not answers(host):
+        return True
+    if not answers(host):
         _wait_until_it_answers(files, host, None)
+    return False
 
 
 def _wait_until_it_answers(files: LabFiles, host: LabHost, process: subprocess.Popen[bytes] | None) -> None:

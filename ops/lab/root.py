@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from ops.errors import Failure, UserError
 from ops.lab import image, machine, network, state
 from ops.lab.plan import LabHost, LabPlan, free_candidate, lab_plan
 from ops.lab.state import Lab, LabFiles
-from ops.progress import say, step
+from ops.progress import say
 
 _AT_ONCE = 4  # a boot is a second of one core, and all at once only wait for each other
 
@@ -25,6 +26,7 @@ _AT_ONCE = 4  # a boot is a second of one core, and all at once only wait for ea
 def as_root(checkout: Path, verb: str, *arguments: str) -> None:
     """Does one of VERBS for this checkout; raises Failure where it failed."""
     cache = Path.home() / ".cache" / "griddle"
+    cache.mkdir(parents=True, exist_ok=True)  # as its owner
     if os.geteuid() == 0:
         VERBS[verb](checkout, cache, *arguments)
         return
@@ -59,8 +61,9 @@ def boot(checkout: Path, cache: Path, store: str) -> None:
 
     def boot_host(host: LabHost) -> None:
         machine.make_disk(files, plan, host, base)
-        with step(f"{host.name} {host.address}: boot", quiet_seconds=0.5):
-            machine.start(files, plan, host, base)
+        started = time.monotonic()
+        if machine.start(files, plan, host, base):
+            say(f"{host.name} {host.address}: booted in {time.monotonic() - started:.1f} s")
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(boot_host, plan.hosts))

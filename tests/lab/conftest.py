@@ -1,0 +1,104 @@
+"""Labs for the tests: each in a copy of the checkout, so that the developer's own lab is never touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import lab as ops_lab
+from ops.lab.plan import LabPlan
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+_COPIES = CHECKOUT / ".griddle" / "tests"
+_NOT_COPIED = shutil.ignore_patterns(".git", ".griddle", ".venv", "__pycache__", ".*_cache", ".hypothesis")
+
+Completed = subprocess.CompletedProcess[str]
+
+
+class LabUnderTest:
+    """A copy of the checkout, and its lab as the command line and SSH show it."""
+
+    def __init__(self, name: str) -> None:
+        self.checkout = _COPIES / name
+        if self.checkout.exists():  # of a run that was killed
+            self.griddle("down")
+            shutil.rmtree(self.checkout)
+        shutil.copytree(CHECKOUT, self.checkout, ignore=_NOT_COPIED, symlinks=True)
+        (self.checkout / ".venv").symlink_to(sys.prefix)
+        # Releases are content-addressed and take minutes to build.
+        releases = CHECKOUT / ".griddle" / "releases"
+        releases.mkdir(parents=True, exist_ok=True)
+        (self.checkout / ".griddle").mkdir()
+        (self.checkout / ".griddle" / "releases").symlink_to(releases)
+
+    @property
+    def plan(self) -> LabPlan:
+        return ops_lab.current_plan(self.checkout)
+
+    def griddle_command(self, *arguments: str) -> list[str]:
+        return [".venv/bin/python", "-m", "ops.cli", *arguments]
+
+    def griddle(self, *arguments: str, check: bool = True, seconds: float = 1200) -> Completed:
+        """Runs a command of the CLI; where `check`, a failure shows its output."""
+        return self._run(self.griddle_command(*arguments), check, seconds)
+
+    def pyinfra(self, *arguments: str, check: bool = True, seconds: float = 1200) -> Completed:
+        """Runs pyinfra in the copy."""
+        return self._run([".venv/bin/pyinfra", *arguments], check, seconds)
+
+    def ssh(self, host: str, command: str, check: bool = True, seconds: float = 60) -> Completed:
+        """Runs a shell command on a host, as the deploy user."""
+        found = self.plan.host(host)
+        assert found is not None, f"no host {host} in {self.plan}"
+        return self._run([*ops_lab.ssh_command(self.checkout, found), command], check, seconds)
+
+    def status(self) -> dict[str, Any]:
+        """What `lab status --json` says."""
+        return json.loads(self.griddle("lab", "status", "--json").stdout)
+
+    def states(self) -> dict[str, str]:
+        """Host → state."""
+        return {host["name"]: host["state"] for host in self.status()["hosts"]}
+
+    def _run(self, command: list[str], check: bool, seconds: float) -> Completed:
+        done = subprocess.run(
+            command, cwd=self.checkout, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=seconds
+        )
+        if check and done.returncode:
+            pytest.fail(f"{command} exits {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def remove(self) -> None:
+        self.griddle("down")
+        shutil.rmtree(self.checkout)
+
+
+@pytest.fixture(scope="session")
+def make_lab() -> Iterator[Callable[[str], LabUnderTest]]:
+    """Makes a copy of the checkout whose lab is taken down at the end; nothing is booted yet."""
+    if reason := ops_lab.unavailable():
+        pytest.skip(f"containers cannot run here: {reason}")
+    made = []
+
+    def make(name: str) -> LabUnderTest:
+        made.append(LabUnderTest(name))
+        return made[-1]
+
+    yield make
+    for lab in made:
+        lab.remove()
+
+
+@pytest.fixture(scope="session")
+def lab(make_lab: Callable[[str], LabUnderTest]) -> LabUnderTest:
+    """The lab that the deploy's tests share: booted and bare at first, with FoundationDB where it resolves."""
+    booted = make_lab("shared")
+    booted.griddle("up", "--bare")
+    return booted
