@@ -5,7 +5,7 @@ a lab need no network for them.
 """
 
 DEBIAN_PACKAGES: dict[str, list[str]] = {
-    "base": ["chrony", "curl", "e2fsprogs", "logrotate"],
+    "base": ["chrony", "curl", "e2fsprogs", "irqbalance", "logrotate", "procps"],
     "firewall": ["nftables"],
     "etcd": ["etcd-client", "etcd-server"],
     "foundationdb": [],  # its own artifacts, see artifacts.toml

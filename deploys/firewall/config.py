@@ -13,6 +13,7 @@ from deploys.tree import File
 
 TEMPLATE = Path(__file__).parent / "templates" / "nftables.conf.j2"
 ANYWHERE = ("0.0.0.0/0",)
+VRRP = 112
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Flow:
     to: str
     comment: str
     sources: tuple[str, ...]
-    ports: tuple[int, ...] = ()
-    protocol: str = "tcp"
+    ports: tuple[int, ...] = ()  # of TCP
+    protocol: int = 6  # IP protocol number, where it has no ports
 
     @property
     def match(self) -> str:
         """The nftables expression."""
         source = "" if self.sources == ANYWHERE else f"ip saddr {_set(self.sources)} "
-        what = f"{self.protocol} dport {_set(self.ports)}" if self.ports else f"ip protocol {self.protocol}"
+        what = f"tcp dport {_set(self.ports)}" if self.ports else f"ip protocol {self.protocol}"
         return f"{source}{what}"
 
 
@@ -54,7 +55,7 @@ def flows(cluster: Cluster) -> list[Flow]:
     table = [
         Flow("all", "ssh", tuple(data["firewall_ssh_from"]), (data["firewall_ssh_port"],)),
         Flow("proxies", "http", ANYWHERE, (data["proxy_port"],)),
-        Flow("proxies", "vrrp between proxies", of("proxies"), protocol="vrrp"),
+        Flow("proxies", "vrrp between proxies", of("proxies"), protocol=VRRP),
         Flow("apps", "store workers, from proxies", of("proxies"), workers["store"]),
         Flow("apps", "front workers, from proxies", of("proxies"), workers["front"]),
         Flow("etcd", "etcd clients", of("apps", "proxies", "metrics", "etcd"), (data["etcd_client_port"],)),
