@@ -26,16 +26,18 @@ def not_settable(host: str, key: str, why: str) -> None:
 class _Clock(BaseStateCallback):
     """Adds up wall time per component, the word before " | " in an operation's name."""
 
-    _started = 0.0
+    component = ""
+    started = 0.0
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
-        _Clock._started = time.monotonic()
+        _Clock.component = next(iter(state.get_op_meta(op_hash).names)).partition(" | ")[0]
+        _Clock.started = time.monotonic()
 
     @staticmethod
     def operation_end(state: State, op_hash: str) -> None:
-        component = next(iter(state.get_op_meta(op_hash).names)).partition(" | ")[0]
-        _seconds[component] += time.monotonic() - _Clock._started
+        component, _Clock.component = _Clock.component, ""
+        _seconds[component] += time.monotonic() - _Clock.started
         done = [ops[op_hash].operation_meta for ops in state.ops.values() if op_hash in ops]
         _changes[component] += sum(1 for meta in done if meta.is_complete() and meta.did_change())
 
@@ -58,9 +60,13 @@ def _print() -> None:
         for hosts, keys in by_hosts.items():
             who = f"{len(hosts)} hosts" if len(hosts) > 3 else ", ".join(hosts)
             print(f"    {who}: {', '.join(sorted(keys))}", file=out)
+    if failed := _Clock.component:  # an operation that never ended
+        _seconds[failed] += time.monotonic() - _Clock.started
     if _seconds:
         print("\n--> Seconds per component:", file=out)
         for component, seconds in _seconds.items():
             changed = f"{_changes[component]} changed" if _changes[component] else "no change"
+            if component == failed:
+                changed = "stopped here"
             print(f"    {component:<14}{seconds:7.1f}  {changed}", file=out)
         print(f"    {'total':<14}{sum(_seconds.values()):7.1f}", file=out)
