@@ -32,8 +32,13 @@ def griddle() -> None:
 
 
 @griddle.command()
-@click.option("--store", type=click.Choice(["auto", "fdb", "etcd"]), default="auto", show_default=True,
-              help="Engine of the store. auto: FoundationDB where its packages resolve, else the embedded etcd.")
+@click.option(
+    "--store",
+    type=click.Choice(["auto", "fdb", "etcd"]),
+    default="auto",
+    show_default=True,
+    help="Engine of the store. auto: FoundationDB where its packages resolve, else the embedded etcd.",
+)
 @click.option("--bare", is_flag=True, help="Boot the hosts and stop there: nothing is deployed.")
 def up(store: str, bare: bool) -> None:
     """Boot the lab, deploy the cluster onto it, load data, and check both lanes.

@@ -72,9 +72,8 @@ def _choose_store(checkout: Path, wanted: str) -> str:
     existing = state.read(checkout)
     if existing:
         if wanted not in ("auto", existing.store):
-            raise UserError(
-                f"this lab was made for the {existing.store} store: ./griddle down, then ./griddle up --store {wanted}"
-            )
+            again = f"./griddle down, then ./griddle up --store {wanted}"
+            raise UserError(f"this lab was made for the {existing.store} store: {again}")
         return existing.store
     if wanted == "auto":
         chosen, reason = artifacts.auto_store(say=say)
@@ -144,7 +143,7 @@ def smoke(plan: LabPlan, seconds: float = _SMOKE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while problem := _lane_problem(plan.virtual_ip, lane):
             if time.monotonic() > deadline:
-                raise Failure(f"{lane} lane: {problem} after {seconds:.0f} s; ./griddle lab status shows the hosts")
+                raise Failure(f"{lane} lane: {problem}, after {seconds:.0f} s; see ./griddle lab status")
             time.sleep(0.5)
 
 

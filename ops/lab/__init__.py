@@ -1,8 +1,8 @@
 """The lab: the cluster's hosts as systemd containers on this machine, reached by SSH as any other host.
 
-    plan.py     what it consists of (pure)        state.py    what it keeps in .griddle/lab
-    image.py    the tree that disks lie upon      network.py  bridge, NAT, cables
-    machine.py  one host: disk and life           root.py     the verbs, as root
+- plan.py: what it consists of (pure); state.py: what it keeps in .griddle/lab
+- image.py: the tree that disks lie upon; network.py: bridge, NAT, cables; machine.py: one host's disk and life
+- root.py: the verbs, as root; here: what needs no root
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ _TOOLS = {
 
 def unavailable() -> str | None:
     """Why containers cannot run on this machine; None where they can."""
+    if forbidden := set(",:\\") & set(str(Path.cwd())):
+        return f"the checkout's path has {' '.join(sorted(forbidden))} in it, which overlay mounts cannot take"
     missing = [package for tool, package in _TOOLS.items() if shutil.which(tool, path=_path()) is None]
     if missing:
         return f"Debian packages are missing: {' '.join(missing)}"
     if os.geteuid() and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode:
         return "containers need root, and sudo asks for a password here"
-    probe = "mkdir a b c d && mount -t overlay o -o lowerdir=a,upperdir=b,workdir=c d && ip link add br0 type bridge"
+    overlay = "mkdir a b c d && mount -t overlay o -o lowerdir=a,upperdir=b,workdir=c,volatile d"
+    probe = f"{overlay} && ip link add br0 type bridge"
     sudo = ["sudo", "-n"] if os.geteuid() else []
     script = f'cd "$(mktemp -d -p "$1")" && trap "rm -rf $PWD" EXIT && unshare --mount --net sh -c "{probe}"'
     state_directory = Path.cwd() / ".griddle"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -126,8 +127,8 @@ def _mmdebstrap(wanted: Recipe, tree: Path) -> None:
         *(f"--aptopt={option}" for option in wanted.aptopts),
         f"--setup-hook=mkdir -p \"$1{_CA_DIRECTORY}\"",
         *(f"--setup-hook=copy-in {_CA_DIRECTORY / name} {_CA_DIRECTORY}" for name in wanted.authorities),
-        f"--customize-hook=upload {_SCRIPT} /image.sh",
-        f"--customize-hook=chroot \"$1\" sh -eu /image.sh {' '.join(map(_quoted, wanted.downloads))}",
+        f"--customize-hook=upload {shlex.quote(str(_SCRIPT))} /image.sh",
+        f"--customize-hook=chroot \"$1\" sh -eu /image.sh {shlex.join(wanted.downloads)}",
         "--customize-hook=rm \"$1/image.sh\"",
         SUITE, str(tree), *wanted.sources,
     )  # fmt: skip
@@ -137,7 +138,3 @@ def _mmdebstrap(wanted: Recipe, tree: Path) -> None:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise Failure(f"the base image could not be made; the end of {log}:\n{last}")
     log.unlink()
-
-
-def _quoted(names: str) -> str:
-    return f"'{names}'"

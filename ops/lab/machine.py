@@ -28,7 +28,7 @@ _MEMORY_MIB = {"fdb": 2048, "apps": 1536, "metrics": 1024, "proxies": 1024}
 _BOOT_SECONDS = 90
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- looking ---------------------------------------------------------------------------------------------
 
 
 def running(files: LabFiles) -> dict[str, int]:
@@ -67,7 +67,7 @@ def answers(host: LabHost, seconds: float = 1.0) -> bool:
         return False
 
 
-# --- disk ------------------------------------------------------------------------------------------------------------
+# --- disk ------------------------------------------------------------------------------------------------
 
 
 def mount(files: LabFiles, host: LabHost, image: Path) -> Path:
@@ -108,12 +108,17 @@ def make_disk(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> Non
         f"[Network]\nAddress={host.address}/24\nGateway={plan.gateway}\n"
         "LinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n"
     )
-    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", str(root / "etc/ssh/ssh_host_ed25519_key"))
+    make_key(root / "etc/ssh/ssh_host_ed25519_key", host.name)
     authorized = root / "home/deploy/.ssh/authorized_keys"
     shutil.copyfile(files.key.with_suffix(".pub"), authorized)
     home = (root / "home/deploy").stat()
     os.chown(authorized, home.st_uid, home.st_gid)
     complete.touch()
+
+
+def make_key(path: Path, comment: str) -> None:
+    """An SSH key pair at `path` and `path`.pub."""
+    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
 
 
 def host_key(files: LabFiles, host: LabHost) -> str:
@@ -139,7 +144,7 @@ def unmount(below: Path) -> None:
             _run("umount", "--lazy", str(point))
 
 
-# --- life ------------------------------------------------------------------------------------------------------------
+# --- life ------------------------------------------------------------------------------------------------
 
 
 def start(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> bool:
@@ -153,12 +158,11 @@ def start(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> bool:
             f"--network-bridge={plan.bridge}",
             "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=read-only",
         )  # fmt: skip
-        # Each container in a cgroup of its own from its first moment, also where this machine's first process is
-        # not systemd: two in one would share their units' cgroups.
-        enter = 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ >"$1/cgroup.procs"; shift; n=$((n-1)); done; exec "$@"'
+        # Each container in a cgroup of its own from its first moment: two in one would share their units' cgroups.
+        enter = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
         with (files.host(host.name) / "console.log").open("ab") as console:
             process = subprocess.Popen(
-                ["sh", "-ec", enter, "sh", str(len(cgroups)), *map(str, cgroups), *command],
+                ["sh", "-ec", enter, "sh", *map(str, cgroups), "--", *command],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd="/", start_new_session=True,
             )  # fmt: skip
         _wait_until_it_answers(files, host, process)
@@ -217,7 +221,7 @@ def _kill_orphans(root: Path) -> None:
                     os.kill(int(process.name), signal.SIGKILL)
 
 
-# --- cgroups ---------------------------------------------------------------------------------------------------------
+# --- cgroups ---------------------------------------------------------------------------------------------
 
 
 def _hierarchies() -> list[Path]:

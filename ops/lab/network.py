@@ -65,13 +65,12 @@ def attached(host: LabHost) -> bool:
 def up(checkout: Path, plan: LabPlan) -> None:
     """Bridge, NAT and forwarding; changes nothing that is there already."""
     if not (_SYS / plan.bridge).exists():
-        # A bridge without an address of its own takes its ports' lowest one, and changes it under its hosts as they
-        # come and go.
+        # A bridge without an address of its own takes its ports' lowest one, and changes it as they come and go.
         mac = "02:67:72:" + ":".join(f"{int(octet):02x}" for octet in plan.gateway.split(".")[1:])
         _run("ip", "link", "add", plan.bridge, "address", mac, "type", "bridge")
         _run("ip", "link", "set", plan.bridge, "alias", _alias(checkout))
     elif plan.bridge not in bridges(checkout):
-        raise Failure(f"the interface {plan.bridge} is there and is not this lab's: ./griddle down, then ./griddle up")
+        raise Failure(f"there is an interface {plan.bridge} that is not this lab's: ./griddle down, then up again")
     _run("ip", "address", "replace", f"{plan.gateway}/24", "dev", plan.bridge)
     _run("ip", "link", "set", plan.bridge, "up")
     _nft(f"""

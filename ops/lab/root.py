@@ -49,14 +49,11 @@ def boot(checkout: Path, cache: Path, store: str) -> None:
         state.write(checkout, lab)
     base = image.path(cache, lab.image)
     if not base.is_dir():
-        raise Failure(f"the image that the hosts' disks lie upon, {base}, is gone: ./griddle down, then ./griddle up")
+        raise Failure(f"the image under the hosts' disks, {base}, is gone: ./griddle down, then ./griddle up")
     plan = lab_plan(checkout, lab.store == "fdb", lab.candidate)
     if not files.key.exists():
         files.ssh.mkdir(mode=0o700, exist_ok=True)
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"griddle {plan.name}", "-f", str(files.key)],
-            stdin=subprocess.DEVNULL, check=True,
-        )  # fmt: skip
+        machine.make_key(files.key, f"griddle {plan.name}")
     network.up(checkout, plan)
 
     def boot_host(host: LabHost) -> None:

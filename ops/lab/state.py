@@ -1,7 +1,7 @@
 """What a lab keeps under `.griddle/lab`, and who may change it.
 
-Nothing here says what runs: that is found by looking (`machine.py`, `network.py`). Remembered is only what cannot be
-seen: which store the lab was made for, which subnet it was given, which image its hosts' disks lie upon.
+Nothing here says what runs: that is found by looking (`machine.py`, `network.py`). Remembered is only what cannot
+be seen: which store the lab was made for, which subnet it was given, which image its hosts' disks lie upon.
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def test_cut_takes_a_host_off_the_network_while_it_runs_on(hosts: LabUnderTest) 
         (("up", "--store", "fdb"), "was made for the etcd store"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(hosts: LabUnderTest, arguments: tuple[str, ...], words: str) -> None:
+def test_what_cannot_be_is_refused_in_one_line(
+    hosts: LabUnderTest, arguments: tuple[str, ...], words: str
+) -> None:
     done = hosts.griddle(*arguments, check=False)
     assert done.returncode == 2
     assert words in done.stderr
@@ -114,7 +116,8 @@ def traces(checkout: Path, name: str) -> list[str]:
     rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
     found += [f"nft: {line}" for line in rules.splitlines() if name in line]
     found += [f"cgroup: {path}" for path in Path("/sys/fs/cgroup").glob(f"**/griddle/{name}")]
-    found += [f"file: {path}" for path in [checkout / ".griddle/lab", checkout / ".griddle/clusters/lab"] if path.exists()]
+    griddle = checkout / ".griddle"
+    found += [f"file: {path}" for path in (griddle / "lab", griddle / "clusters/lab") if path.exists()]
     found += [f"nspawn: {path}" for path in Path("/run/systemd/nspawn").glob(f"*/{name}-*")]
     return found
 
