@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 FOLDER = Path(__file__).parent
+CONFIG_JSON = "../griddle/griddle.json"  # from /etc/nginx
 LUA_FILES = tuple(sorted(path.name for path in (FOLDER / "lua").glob("*.lua")))
 
 
@@ -18,11 +19,14 @@ class FrontAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NginxValues:
-    """Paths are absolute. Relative ones in the template are under nginx's prefix (-p): the `lua` folder."""
+    """Paths are absolute, except those under nginx's prefix (-p): config_json, and the folder `lua`.
+
+    So the same file can be checked where it is staged, with what was staged beside it.
+    """
 
     fronts: Sequence[FrontAddress]
-    config_json: str
     default_release: str  # named by answers in which no release had a part
+    config_json: str = CONFIG_JSON
     listen: str = "80"
     user: str = "www-data"  # empty: nginx is not started as root
     worker_processes: str = "auto"
@@ -58,3 +62,12 @@ def nginx_conf(values: NginxValues) -> str:
 def lua_files() -> dict[str, str]:
     """{file name: content} of the Lua program."""
     return {name: (FOLDER / "lua" / name).read_text(encoding="utf-8") for name in LUA_FILES}
+
+
+def check_conf(config_json: str = CONFIG_JSON) -> str:
+    """A configuration with which nginx only loads the Lua program and its settings, and says what is wrong there.
+
+    `nginx -t` does not run init_by_lua. Exit code 0, or 1 with a line on stderr:
+    nginx -p PREFIX -c check.conf -e stderr
+    """
+    return (FOLDER / "check.conf").read_text(encoding="utf-8").replace("@CONFIG_JSON@", config_json)
