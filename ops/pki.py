@@ -230,7 +230,7 @@ def _authority(cluster: str) -> Authority:
     return Authority(cluster)
 
 
-def show(cluster: str, echo: Callable[[str], None]) -> None:
+def show(cluster: str, echo: Callable[[str], None] = print) -> None:
     """Print what the cluster's CA has issued and when it ends."""
     authority = _authority(cluster)
     echo(f"{cluster}: CA in {authority.directory}, phase {authority.phase}")
@@ -238,15 +238,18 @@ def show(cluster: str, echo: Callable[[str], None]) -> None:
         echo(f"  {name:<24} until {end:%Y-%m-%d} ({(end - _now()).days} days)")
 
 
-def rotate(inventory: str, cluster: str, echo: Callable[[str], None]) -> None:
+def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:
     """Replace the CA and every certificate, on the running cluster: three applies, one per step.
 
     Interrupted anywhere, the next call goes on with the step that was not finished.
 
-    :param inventory: the inventory file that the cluster is deployed from
+    :param cluster: the cluster's name, which is also its inventory file's
     :raises Failure: an apply failed; the CA stays in its phase
     """
     authority = _authority(cluster)
+    inventory = f"inventory/{cluster}.py"
+    if not (ROOT / inventory).is_file():
+        raise UserError(f"{inventory} does not exist: a cluster is called as its inventory file")
     pending = authority.directory / "applying"
     while True:
         if not pending.exists():

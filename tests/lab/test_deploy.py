@@ -1,0 +1,214 @@
+"""The whole deploy on real hosts: dry on bare ones, killed at ten points, applied, applied again, and looked at by
+commands that know nothing of it. The tests stand in the order of a cluster's first day.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.lab.conftest import LabUnderTest
+
+ALL = ["inventory/lab.py", "deploys/all.py"]
+KILLS = 10
+OPERATIONS_BETWEEN_KILLS = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def release(lab: LabUnderTest) -> None:
+    lab.griddle("release", "build")
+
+
+def engine(lab: LabUnderTest) -> str:
+    return lab.status()["store"]
+
+
+def curl(lab: LabUnderTest, path: str, *arguments: str) -> tuple[int, dict[str, str], str]:
+    """(status, headers with small letters, body) of a request to the virtual address, from this machine."""
+    done = subprocess.run(
+        ["curl", "-sS", "-m", "5", "-i", *arguments, f"http://{lab.plan.virtual_ip}{path}"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
+    status, *lines = head.splitlines()
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(status.split()[1]), headers, body
+
+
+def test_a_dry_run_against_bare_hosts_says_what_would_change_and_changes_nothing(lab: LabUnderTest) -> None:
+    done = lab.pyinfra("--dry", "--json", *ALL)
+    plan = {operation["name"]: operation["hosts_with_change"] for operation in json.loads(done.stdout)["plan"]}
+    assert len(plan["base | packages"]) == len(lab.plan.hosts)
+    assert sorted(plan["etcd | packages"]) == ["app1", "app2", "app3"]
+    for host in lab.plan.hosts:
+        assert lab.ssh(host.name, "ls /etc/griddle /opt/griddle 2>/dev/null; true").stdout == ""
+
+
+def test_an_unreachable_host_stops_the_run_and_is_named(lab: LabUnderTest) -> None:
+    lab.griddle("lab", "cut", "metrics1")
+    try:
+        done = lab.pyinfra("-y", *ALL, check=False)
+    finally:
+        lab.griddle("lab", "heal", "metrics1")
+    assert done.returncode == 1
+    assert "[metrics1]" in done.stderr
+    assert "Starting operation" not in done.stderr + done.stdout
+    assert lab.ssh("app1", "ls /etc/griddle 2>/dev/null; true").stdout == ""
+
+
+def test_killed_at_ten_points_the_next_run_goes_on(lab: LabUnderTest) -> None:
+    """Each run is killed somewhat later than the one before it had come; the last one is left alone."""
+    for kill in range(KILLS):
+        process = subprocess.Popen(
+            [".venv/bin/pyinfra", "-y", *ALL],
+            cwd=lab.checkout,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started = 0
+        for line in process.stderr:
+            started += "--> Starting" in line
+            if started > OPERATIONS_BETWEEN_KILLS * (kill + 1) - 2:
+                time.sleep(0.3 * (kill % 4))  # in the middle of an operation, at one point or another
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    lab.pyinfra("-y", *ALL)
+
+
+def test_up_goes_on_from_there_and_the_cluster_serves(lab: LabUnderTest) -> None:
+    done = lab.griddle("up")
+    assert "Try next" in done.stdout or "Try:" in done.stdout
+    again = lab.griddle("up")
+    assert "nothing has changed" in again.stdout + again.stderr
+
+
+def test_a_second_apply_changes_nothing(lab: LabUnderTest) -> None:
+    before = time.monotonic()
+    done = lab.pyinfra("-y", "--json", *ALL)
+    print(f"second apply over {len(lab.plan.hosts)} hosts: {time.monotonic() - before:.1f} s")
+    results = json.loads(done.stdout)["results"]["operations"]
+    assert {op["name"]: op["success"] for op in results if op["success"] or op["error"]} == {}
+
+
+@pytest.mark.parametrize("lane", ["direct", "wsgi"])
+def test_both_lanes_answer_through_the_virtual_address(lab: LabUnderTest, lane: str) -> None:
+    status, headers, body = curl(lab, "/v1/profiles/1", "-H", f"X-Lane: {lane}")
+    assert status == 200
+    assert headers["x-lane"] == lane
+    assert headers["x-release"].startswith("r-")
+    assert json.loads(body)
+    status, headers, _ = curl(lab, "/v1/profiles/nobody", "-H", f"X-Lane: {lane}")
+    assert (status, headers["x-lane"]) == (404, lane)
+
+
+def test_a_write_is_read_back_on_both_lanes(lab: LabUnderTest) -> None:
+    profile = json.loads(curl(lab, "/v1/profiles/1")[2]) | {"name": f"written at {time.time()}"}
+    status, headers, _ = curl(lab, "/v1/profiles/written", "-X", "PUT", "-d", json.dumps(profile))
+    assert status in (200, 201, 204), headers
+    assert headers["x-lane"] == "wsgi"
+    for lane in ("direct", "wsgi"):
+        assert profile["name"] in curl(lab, "/v1/profiles/written", "-H", f"X-Lane: {lane}")[2]
+
+
+def test_etcd_is_healthy_and_asks_for_certificates(lab: LabUnderTest) -> None:
+    members = lab.ssh("app2", "sudo griddle-etcdctl endpoint health --cluster 2>&1").stdout
+    assert members.count("is healthy") == 3
+    address = lab.plan.host("app2").address
+    refused = lab.ssh("app2", f"curl -sk -m 3 https://{address}:2379/version", check=False)
+    assert refused.returncode != 0, "etcd answers a client without a certificate"
+    assert "bytes" in lab.ssh("app2", "sudo griddle-etcd-snapshot").stdout
+
+
+def test_the_store_is_the_one_that_was_asked_for(lab: LabUnderTest) -> None:
+    if engine(lab) != "fdb":
+        pytest.skip("FoundationDB's packages are not in the artifacts directory: the lab runs on etcd")
+    status = lab.ssh("fdb1", "/opt/foundationdb/current/bin/fdbcli -C /var/lib/foundationdb/fdb.cluster --exec 'status json'")
+    document = json.loads(status.stdout[status.stdout.index("{") :])
+    assert document["cluster"]["configuration"]["redundancy_mode"] == "triple"
+    assert document["cluster"]["configuration"]["coordinators_count"] == 5
+    assert document["client"]["database_status"]["available"]
+
+
+def test_kernel_values_are_in_force_and_the_others_are_named(lab: LabUnderTest) -> None:
+    assert lab.ssh("proxy1", "sudo sysctl -n net.core.somaxconn").stdout.strip() == "4096"
+    done = lab.pyinfra("-y", *ALL, "--data", "component=base")
+    assert "Not settable on these hosts" in done.stderr
+    assert "sysctl.vm.swappiness" in done.stderr
+
+
+def test_ports_are_open_to_whom_they_are_for_and_to_nobody_else(lab: LabUnderTest) -> None:
+    app = lab.plan.host("app1").address
+
+    def reaches(host: str, port: int) -> bool:
+        return lab.ssh(host, f"timeout 2 bash -c '</dev/tcp/{app}/{port}' 2>/dev/null", check=False).returncode == 0
+
+    assert reaches("proxy1", 7000) and reaches("proxy1", 8000)
+    assert not reaches("metrics1", 7000) and not reaches("metrics1", 8000)
+    assert reaches("metrics1", 2379) and not reaches("metrics1", 2380)
+    assert "policy drop" in lab.ssh("app1", "sudo nft list chain inet griddle input").stdout
+
+
+def test_services_do_not_run_as_root_and_listen_where_they_should(lab: LabUnderTest) -> None:
+    users = lab.ssh("app1", "ps -eo user:20,args | grep -E 'services[.]|gunicorn' | cut -d' ' -f1 | sort -u").stdout
+    assert users.split() == ["griddle"]
+    listening = lab.ssh("app1", "ss -Hltn | awk '{print $4}'").stdout
+    for port in (7000, 7001, 8000, 8001):
+        assert f":{port}" in listening
+
+
+def test_a_configuration_that_nginx_or_etcd_rejects_never_replaces_a_working_one(lab: LabUnderTest) -> None:
+    for component, host, path, bad in (
+        ("etcd", "app1", "/etc/etcd/etcd.yaml", "etcd_quota_bytes=plenty"),
+        ("proxy", "proxy1", "/etc/nginx/nginx.conf", "proxy_port=70000"),
+    ):
+        before = lab.ssh(host, f"sha256sum {path}").stdout
+        done = lab.pyinfra("-y", *ALL, "--data", f"component={component}", "--data", bad, check=False)
+        assert done.returncode == 1, f"{component} took {bad}"
+        assert lab.ssh(host, f"sha256sum {path}").stdout == before
+    assert curl(lab, "/v1/profiles/1")[0] == 200
+
+
+def test_the_virtual_address_moves_when_its_proxy_loses_power(lab: LabUnderTest) -> None:
+    holder = next(
+        proxy for proxy in ("proxy1", "proxy2")
+        if lab.plan.virtual_ip in lab.ssh(proxy, "hostname -I").stdout.split()
+    )  # fmt: skip
+    lab.griddle("lab", "stop", holder)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                assert curl(lab, "/v1/profiles/1")[0] == 200
+                break
+            except AssertionError:
+                assert time.monotonic() < deadline, "the other proxy did not take the virtual address over"
+                time.sleep(0.5)
+    finally:
+        lab.griddle("lab", "start", holder)
+
+
+def test_a_host_that_lost_power_serves_again_by_itself(lab: LabUnderTest) -> None:
+    lab.griddle("lab", "stop", "app1")
+    for _ in range(20):
+        assert curl(lab, "/v1/profiles/1", "-H", "X-Lane: direct")[0] == 200
+    lab.griddle("lab", "start", "app1")
+    lab.pyinfra("-y", *ALL)
+    done = lab.ssh("app1", "systemctl is-active griddle-store@a-0 griddle-front@a-0 etcd")
+    assert done.stdout.split() == ["active"] * 3
+
+
+def test_the_ca_is_replaced_by_one_command(lab: LabUnderTest) -> None:
+    before = lab.ssh("app1", "sha256sum /etc/etcd/pki/ca.crt /etc/etcd/pki/member.crt").stdout.split()
+    lab.griddle("pki", "rotate", "lab")
+    after = lab.ssh("app1", "sha256sum /etc/etcd/pki/ca.crt /etc/etcd/pki/member.crt").stdout.split()
+    assert before[0] != after[0] and before[2] != after[2]
+    assert lab.ssh("app1", "sudo griddle-etcdctl endpoint health --cluster 2>&1").stdout.count("is healthy") == 3
+    assert curl(lab, "/v1/profiles/1")[0] == 200
