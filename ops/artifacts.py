@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ops.errors import UserError
+from ops.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path("~/.cache/griddle").expanduser()
 
 PACKAGES = ("foundationdb-clients", "foundationdb-server")

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import UserError
-
-CLUSTERS = Path(__file__).parents[2] / ".griddle" / "clusters"
+from ops.paths import CLUSTERS
 
 _LINE = re.compile(r"(?P<description>[A-Za-z0-9_]+):(?P<id>[A-Za-z0-9]+)@(?P<coordinators>\S+)")
 _ALPHABET = string.ascii_letters + string.digits

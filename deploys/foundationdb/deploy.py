@@ -14,8 +14,6 @@ from deploys.model import Cluster, Host, cluster, this_host
 from deploys.operations import installed_files, running_unit
 from ops import artifacts
 
-JOIN_SECONDS = 90
-
 
 def install() -> None:
     """The wanted version is unpacked: everything on fdb hosts, the client's part on app hosts."""
@@ -75,11 +73,11 @@ def activate() -> None:
     wanted = config.wanted_processes(the_cluster)
     data = host.data
     operations.created(
-        name=f"foundationdb | the database exists ({data['fdb_redundancy']} {data['fdb_engine']})",
+        name=f"foundationdb | a {data['fdb_redundancy']} {data['fdb_engine']} database exists",
         redundancy=data["fdb_redundancy"],
         engine=data["fdb_engine"],
         processes=len(wanted),
-        seconds=JOIN_SECONDS,
+        seconds=data["fdb_health_seconds"],
     )
     operations.running_as_configured(
         name="foundationdb | all processes run as configured",

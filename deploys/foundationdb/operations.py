@@ -17,7 +17,6 @@ from deploys.foundationdb.status import Document, Health, Limits
 from deploys.operations import run_checked
 
 POLL_SECONDS = 1.0
-BOUNCE_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def running_as_configured(
 
     + wanted: {address:port: words of the command line}
     + limits: health that is required before the bounce
-    + seconds: how long to wait for that health
+    + seconds: how long to wait for that health, and then for the processes to be back
 
     The vendor's advice for a patch version or a parameter is one bounce: each process restarted on its own
     costs a recovery (apple/foundationdb #3739), and patch versions are not meant to run beside each other.
@@ -152,11 +151,8 @@ def running_as_configured(
     if state.is_executing:
         _waited_for(
             lambda seen: status.is_available(seen) and not status.stale(seen, wanted),
-            BOUNCE_SECONDS,
-            lambda seen: (
-                f"still as before: {', '.join(status.stale(seen, wanted)) or 'none'}; "
-                f"available: {status.is_available(seen)}"
-            ),
+            seconds,
+            lambda seen: f"available: {status.is_available(seen)}, still as before: {status.stale(seen, wanted)}",
             "all processes are back with the new configuration",
         )
 

@@ -149,13 +149,13 @@ def processes(document: Document | None) -> list[Process]:
     return sorted(found, key=lambda process: process.endpoint)
 
 
-def stale(document: Document | None, wanted: Mapping[str, frozenset[str]]) -> list[str]:
-    """Endpoints in the cluster that run with another command line than wanted."""
-    return [
-        process.endpoint
+def stale(document: Document | None, wanted: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    """Endpoints that run with another command line than wanted: {endpoint: the words that differ}."""
+    return {
+        process.endpoint: " ".join(sorted(process.words ^ wanted[process.endpoint]))
         for process in processes(document)
         if process.endpoint in wanted and process.words != wanted[process.endpoint]
-    ]
+    }
 
 
 def judge(document: Document | None, limits: Limits) -> Health:

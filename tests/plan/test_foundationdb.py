@@ -1,0 +1,132 @@
+"""FoundationDB: order, what is done from one host only, and what is refused."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from deploys.foundationdb import config
+from deploys.model import Host
+from inventory.group_data import fdb as defaults
+from ops import artifacts
+
+DEPLOY = """
+from deploys.component import component
+from deploys.foundationdb import deploy as foundationdb
+component(foundationdb, "fdb", "apps")
+"""
+DOCUMENTS = Path(__file__).parents[1] / "unit" / "data" / "fdb_status"
+VERSION = "7.3.77"
+CREATE = "foundationdb | a triple ssd database exists"
+BOUNCE = "foundationdb | all processes run as configured"
+GATE = "foundationdb | gate: healthy"
+# As host data, which goes before every group's.
+DATA = {key: value for key, value in vars(defaults).items() if key.startswith("fdb_")} | {
+    "fdb_version": VERSION,
+    "fdb_port": 4500,
+    "fdb_process_classes": ["unset"],
+    "fdb_health_seconds": 2,
+}
+SERVERS = ["fdb1", "fdb2", "fdb3", "fdb4", "fdb5"]
+CLIENTS = ["app1", "app2", "app3"]
+
+
+@pytest.fixture
+def deploy(tmp_path, monkeypatch):
+    """The deploy file, on a machine that has both packages."""
+    directory = tmp_path / "artifacts"
+    directory.mkdir()
+    sums = ""
+    for package in artifacts.PACKAGES:
+        name = artifacts.file_name(package, VERSION)
+        (directory / name).write_text(package)
+        sums += f"{hashlib.sha256(package.encode()).hexdigest()}  {name}\n"
+    (directory / "SHA256SUMS").write_text(sums)
+    monkeypatch.setenv("GRIDDLE_ARTIFACTS", str(directory))
+    path = tmp_path / "deploy.py"
+    path.write_text(DEPLOY)
+    return str(path)
+
+
+def status(name: str, **data) -> str:
+    """A captured document whose processes run as the fake hosts' data ask for."""
+    document = json.loads((DOCUMENTS / f"{name}.json").read_text())
+    values = DATA | data
+    for process in document["cluster"].get("processes", {}).values():
+        address = process["address"].split(":")[0]
+        host = Host(f"fdb{address[-1]}", address, frozenset({"fdb"}), values)
+        process["command_line"] = " ".join(config.command_line(host, config.processes(host)[0]))
+    return json.dumps(document)
+
+
+def run(fake, deploy, document: str, installed: str = ""):
+    return fake(
+        deploy,
+        store_engine="fdb",
+        **DATA,
+        responses={"*": {"status json": document, "readlink": f"current {installed}"}},
+    )
+
+
+def test_a_running_cluster(fake, deploy):
+    done = run(fake, deploy, status("healthy"))
+    assert done.returncode == 0, done.output
+    ran = {name: sorted(hosts) for name, hosts in done.operations}
+    assert ran[f"foundationdb | version {VERSION} is unpacked in /opt/foundationdb"] == CLIENTS + SERVERS
+    assert ran["foundationdb | fdbmonitor runs"] == SERVERS
+    assert ran["foundationdb | the client's own cluster file"] == CLIENTS
+    assert [ran[name] for name in (CREATE, BOUNCE, GATE)] == [["fdb1"]] * 3
+    assert [name for name, _ in done.operations][-3:] == [CREATE, BOUNCE, GATE]
+
+
+def outcome(done, operation: str) -> str:
+    """What pyinfra says of an operation on fdb1."""
+    section = done.output.split(f"operation: {operation}")[1].split("-->")[0]
+    return re.search(r"fdb1\]\s+(.*?)\s*\n", section)[1]
+
+
+def test_a_database_that_never_was_is_created(fake, deploy):
+    done = run(fake, deploy, status("never_created"))
+    assert outcome(done, CREATE) == "Success"
+
+
+def test_an_existing_database_is_never_configured_anew(fake, deploy):
+    for document in ("healthy", "one_machine_lost", "mid_recovery"):
+        assert outcome(run(fake, deploy, status(document)), CREATE) == "No changes"
+
+
+def test_a_silent_cluster_is_never_configured(fake, deploy, monkeypatch):
+    done = run(fake, deploy, "ERROR: no answer")
+    assert done.returncode == 1 and done.operations[-1] == (CREATE, [])
+    assert "recovery state None, 0 of 5 processes" in done.output
+
+
+def test_an_unhealthy_cluster_stops_the_run_and_says_what_fails(fake, deploy):
+    done = run(fake, deploy, status("one_machine_lost"))
+    assert done.returncode == 1
+    assert "FoundationDB is healthy: not within 2 s; last seen:" in done.output
+    assert "processes in the cluster: 4, without 192.0.2.34:4500" in done.output
+
+
+def test_an_unhealthy_cluster_is_not_bounced(fake, deploy):
+    done = run(fake, deploy, status("one_machine_lost", fdb_memory="3GiB"))
+    assert done.returncode == 1
+    assert "health before a bounce: not within 2 s" in done.output
+    assert done.operations[-1] == (BOUNCE, [])
+
+
+def test_another_minor_version_is_refused_before_anything_is_done(fake, deploy):
+    done = run(fake, deploy, status("healthy"), installed="7.1.61")
+    assert done.returncode != 0
+    assert "runs FoundationDB 7.1.61, the data want 7.3.77" in done.output
+    assert done.operations == []
+
+
+def test_the_seed_is_made_once(fake, deploy, tmp_path):
+    run(fake, deploy, status("healthy"))
+    kept = (tmp_path / "state" / "clusters" / "lab" / "fdb.cluster").read_text()
+    assert kept.strip().endswith(",".join(f"192.0.2.{n}:4500" for n in range(31, 36)))
+    run(fake, deploy, status("healthy"))
+    assert (tmp_path / "state" / "clusters" / "lab" / "fdb.cluster").read_text() == kept
