@@ -143,6 +143,9 @@ def act(checkout: Path, verb: str, names: Sequence[str]) -> None:
 
     current_plan(checkout)
     as_root(checkout, verb, *names)
+    for host in status(checkout)["hosts"]:
+        if host["name"] in names:
+            say(f"{host['name']} is {host['state']}")
 
 
 def down(checkout: Path) -> None:
