@@ -70,7 +70,8 @@ def fake(tmp_path):
         }
         release = tmp_path / "state" / "releases" / "r-plan"
         release.mkdir(parents=True, exist_ok=True)
-        (release / "manifest.json").write_text(json.dumps({"version": "r-plan", "files": {}}))
+        (release / "release.tar").touch()
+        (release / "manifest.json").write_text(json.dumps({"version": "r-plan", "archive_sha256": "0" * 64}))
         inventory = tmp_path / "lab.py"
         inventory.write_text(
             "".join(f"{group} = {hosts!r}\n" for group, hosts in groups.items())
