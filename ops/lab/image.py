@@ -113,12 +113,13 @@ def build(cache: Path) -> str:
             shutil.rmtree(partial)
         partial = final.with_name(f"{wanted.key}.partial")
         with step("base image: Debian 12 and the packages that hosts will install (once, some minutes)"):
-            _mmdebstrap(wanted, partial)
+            _mmdebstrap(wanted, partial, lock.fileno())
         partial.rename(final)
     return wanted.key
 
 
-def _mmdebstrap(wanted: Recipe, tree: Path) -> None:
+def _mmdebstrap(wanted: Recipe, tree: Path, lock: int) -> None:
+    """Makes the tree. mmdebstrap holds the lock as well: it may outlive us by a moment, and nobody else must begin."""
     log = tree.with_suffix(".log")
     command: Sequence[str] = (
         "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--skip=cleanup/apt",
@@ -133,7 +134,9 @@ def _mmdebstrap(wanted: Recipe, tree: Path) -> None:
         SUITE, str(tree), *wanted.sources,
     )  # fmt: skip
     with log.open("w") as output:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[lock]
+        )
     if done.returncode:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise Failure(f"the base image could not be made; the end of {log}:\n{last}")
