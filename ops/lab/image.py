@@ -119,7 +119,7 @@ def build(cache: Path) -> str:
 
 
 def _mmdebstrap(wanted: Recipe, tree: Path, lock: int) -> None:
-    """Makes the tree. mmdebstrap holds the lock too: killed, we leave it to end by itself before another begins."""
+    """Makes the tree. mmdebstrap holds the lock too, so that after a kill nobody begins before it has ended."""
     log = tree.with_suffix(".log")
     command: Sequence[str] = (
         "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--skip=cleanup/apt",
