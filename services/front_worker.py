@@ -1,9 +1,9 @@
 """gunicorn's worker class for meinheld, in place of the one that meinheld brings.
 
 That one replaces gunicorn's Logger.error by a function with other arguments, also in gunicorn's master, which then
-dies of a traceback inside its first error message. It is also deaf to QUIT while no request comes: Python's handler
-would only run with the next one. SIGTERM is handled by meinheld's own loop: it stops accepting, goes on answering on
-the connections that it has for 1 to 2 s, and ends with exit code 0.
+dies of a traceback inside its first error message. It is also deaf to QUIT while no request comes: Python's
+handler would only run with the next one. SIGTERM is handled by meinheld's own loop: it stops accepting, goes on
+answering on the connections that it has for 1 to 2 s, and ends with exit code 0.
 """
 
 from gunicorn.workers.base import Worker

@@ -8,7 +8,7 @@ from pyinfra.api import FactBase, FactProcessError
 
 
 def parse_interface(lines: Iterable[str]) -> str:
-    """The interface in `ip -o -4 address show to ADDRESS`, e.g. "2: host0    inet 10.1.2.11/24 ..."; "" if none."""
+    """The interface in `ip -o -4 address show`'s "2: host0    inet 10.1.2.11/24 ..."; "" if there is none."""
     for line in lines:
         words = line.split()
         if len(words) > 3 and words[2] == "inet":
