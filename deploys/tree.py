@@ -11,6 +11,7 @@ import hashlib
 import io
 import shlex
 import tarfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -105,9 +106,11 @@ def _matches(entry: Entry, seen: Seen | None) -> bool:
 def archive(wanted: Mapping[str, Entry]) -> str:
     """The entries as a base64 tar (names without the leading slash), to be sent over standard input."""
     buffer = io.BytesIO()
+    now = int(time.time())
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
         for path, entry in sorted(wanted.items()):
             info = tarfile.TarInfo(path.lstrip("/"))
+            info.mtime = now
             if isinstance(entry, Link):
                 info.type, info.linkname = tarfile.SYMTYPE, entry.target
                 tar.addfile(info)
