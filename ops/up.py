@@ -173,7 +173,7 @@ def answer_problem(url: str, lane: str, code: int, headers: Mapping[str, str]) -
 
 
 def profile_url(virtual_ip: str) -> str:
-    return f"http://{virtual_ip}/v1/profiles/1"
+    return f"http://{virtual_ip}/v1/profiles/p1"
 
 
 def _print_summary(checkout: Path, plan: LabPlan) -> None:

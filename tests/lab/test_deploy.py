@@ -100,7 +100,7 @@ def test_a_second_apply_changes_nothing(lab: LabUnderTest) -> None:
 
 @pytest.mark.parametrize("lane", ["direct", "wsgi"])
 def test_both_lanes_answer_through_the_virtual_address(lab: LabUnderTest, lane: str) -> None:
-    status, headers, body = curl(lab, "/v1/profiles/1", "-H", f"X-Lane: {lane}")
+    status, headers, body = curl(lab, "/v1/profiles/p1", "-H", f"X-Lane: {lane}")
     assert status == 200
     assert headers["x-lane"] == lane
     assert headers["x-release"].startswith("r-")
@@ -110,7 +110,7 @@ def test_both_lanes_answer_through_the_virtual_address(lab: LabUnderTest, lane: 
 
 
 def test_a_write_is_read_back_on_both_lanes(lab: LabUnderTest) -> None:
-    profile = json.loads(curl(lab, "/v1/profiles/1")[2]) | {"name": f"written at {time.time()}"}
+    profile = json.loads(curl(lab, "/v1/profiles/p1")[2]) | {"name": f"written at {time.time()}"}
     status, headers, _ = curl(lab, "/v1/profiles/written", "-X", "PUT", "-d", json.dumps(profile))
     assert status in (200, 201, 204), headers
     assert headers["x-lane"] == "wsgi"
@@ -173,7 +173,7 @@ def test_a_configuration_that_nginx_or_etcd_rejects_never_replaces_a_working_one
         done = lab.pyinfra("-y", *ALL, "--data", f"component={component}", "--data", bad, check=False)
         assert done.returncode == 1, f"{component} took {bad}"
         assert lab.ssh(host, f"sha256sum {path}").stdout == before
-    assert curl(lab, "/v1/profiles/1")[0] == 200
+    assert curl(lab, "/v1/profiles/p1")[0] == 200
 
 
 def test_the_virtual_address_moves_when_its_proxy_loses_power(lab: LabUnderTest) -> None:
@@ -186,7 +186,7 @@ def test_the_virtual_address_moves_when_its_proxy_loses_power(lab: LabUnderTest)
         deadline = time.monotonic() + 20
         while True:
             try:
-                assert curl(lab, "/v1/profiles/1")[0] == 200
+                assert curl(lab, "/v1/profiles/p1")[0] == 200
                 break
             except AssertionError:
                 assert time.monotonic() < deadline, "the other proxy did not take the virtual address over"
@@ -198,7 +198,7 @@ def test_the_virtual_address_moves_when_its_proxy_loses_power(lab: LabUnderTest)
 def test_a_host_that_lost_power_serves_again_by_itself(lab: LabUnderTest) -> None:
     lab.griddle("lab", "stop", "app1")
     for _ in range(20):
-        assert curl(lab, "/v1/profiles/1", "-H", "X-Lane: direct")[0] == 200
+        assert curl(lab, "/v1/profiles/p1", "-H", "X-Lane: direct")[0] == 200
     lab.griddle("lab", "start", "app1")
     lab.pyinfra("-y", *ALL)
     done = lab.ssh("app1", "systemctl is-active griddle-store@a-0 griddle-front@a-0 etcd")
@@ -211,4 +211,4 @@ def test_the_ca_is_replaced_by_one_command(lab: LabUnderTest) -> None:
     after = lab.ssh("app1", "sha256sum /etc/etcd/pki/ca.crt /etc/etcd/pki/member.crt").stdout.split()
     assert before[0] != after[0] and before[2] != after[2]
     assert lab.ssh("app1", "sudo griddle-etcdctl endpoint health --cluster 2>&1").stdout.count("is healthy") == 3
-    assert curl(lab, "/v1/profiles/1")[0] == 200
+    assert curl(lab, "/v1/profiles/p1")[0] == 200
