@@ -26,6 +26,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 # A host that leaks has to die alone. The first group that is listed counts.
 _MEMORY_MIB = {"fdb": 2048, "apps": 1536, "metrics": 1024, "proxies": 1024}
 _BOOT_SECONDS = 90
+_INOTIFY_INSTANCES = 4096
 
 
 # --- looking ---------------------------------------------------------------------------------------------
@@ -87,6 +88,16 @@ def mount(files: LabFiles, host: LabHost, image: Path) -> Path:
     options = f"lowerdir={image},upperdir={directory / 'upper'},workdir={directory / 'work'},volatile"
     _run("mount", "-t", "overlay", f"griddle-{host.machine}", "-o", options, str(root))
     return root
+
+
+def allow_inotify() -> None:
+    """Raises the machine's limit of inotify instances, which all containers' root users share; it stays raised.
+
+    Debian's 128 are used up by some twenty systemds, and the next one does not boot.
+    """
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(limit.read_text()) < _INOTIFY_INSTANCES:
+        limit.write_text(f"{_INOTIFY_INSTANCES}\n")
 
 
 def make_disk(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> None:

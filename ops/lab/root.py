@@ -55,6 +55,7 @@ def boot(checkout: Path, cache: Path, store: str) -> None:
         files.ssh.mkdir(mode=0o700, exist_ok=True)
         machine.make_key(files.key, f"griddle {plan.name}")
     network.up(checkout, plan)
+    machine.allow_inotify()
 
     def boot_host(host: LabHost) -> None:
         machine.make_disk(files, plan, host, base)
