@@ -200,8 +200,8 @@ def _children(directory: Path, config: dict, port: int) -> list[Child]:
         Child("front", [sys.executable, "-m", "services.run_front", *worker], environment, ("services/**/*.py",)),
         Child(
             "nginx",
-            [_nginx(), "-p", f"{directory}/", "-c", str(directory / "nginx.conf"), "-e", "stderr"]
-            + ["-g", "daemon off;"],
+            [_nginx(), "-p", f"{directory}/", "-c", str(directory / "nginx.conf"), "-e", "stderr",
+             "-g", "daemon off;"],
             environment, ("nginx/**/*.lua", "nginx/*.j2"), prepare=write_nginx,
         ),
     ]  # fmt: skip

@@ -39,9 +39,7 @@ _ffi.cdef(
     """
 typedef struct FDB_future FDBFuture;
 typedef struct FDB_transaction FDBTransaction;
-#pragma pack(push, 4)
 typedef struct { const uint8_t *key; int key_length; const uint8_t *value; int value_length; } FDBKeyValue;
-#pragma pack(pop)
 int fdb_future_block_until_ready(FDBFuture *);
 int fdb_future_get_error(FDBFuture *);
 int fdb_future_get_value(FDBFuture *, int *present, uint8_t const **value, int *length);
@@ -190,7 +188,7 @@ class FdbEngine:
         threads, lib = self._threads, self._lib
         if not hasattr(threads, "transaction"):
             threads.owner = self._database.create_transaction()
-            threads.transaction = _ffi.cast("FDBTransaction *", threads.owner.tpointer.value)
+            threads.transaction = _ffi.cast("FDBTransaction *", threads.owner.tpointer)
             threads.out = _ffi.new("int *"), _ffi.new("uint8_t const **"), _ffi.new("int *")
         timeout_ms = self._bounded(timeout_ms)
         lib.fdb_transaction_reset(threads.transaction)
