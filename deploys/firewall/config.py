@@ -50,7 +50,8 @@ def flows(cluster: Cluster) -> list[Flow]:
         what: tuple(sorted({p for app in apps for slot in SLOTS for p in ports(app, what, slot)}))
         for what in ("store", "front")
     }
-    fdb = tuple(data["fdb_port"] + i for i in range(data.get("fdb_processes_per_host", 1)))
+    processes = max((len(host.data["fdb_process_classes"]) for host in cluster.group("fdb")), default=0)
+    fdb = tuple(data["fdb_port"] + process for process in range(processes))
     every = tuple(sorted(host.address for host in cluster.hosts.values()))
     table = [
         Flow("all", "ssh", tuple(data["firewall_ssh_from"]), (data["firewall_ssh_port"],)),

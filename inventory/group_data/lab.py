@@ -9,3 +9,8 @@ metrics_retention = "7d"
 # Three members share one disk and two cores: a slow fsync must not cost an election.
 etcd_heartbeat_ms = 300
 etcd_election_ms = 3000
+# One small process per host does everything.
+fdb_process_classes = ["unset"]
+fdb_memory = "1GiB"
+fdb_cache_memory = "128MiB"
+fdb_storage_memory = "256MiB"

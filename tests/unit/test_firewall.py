@@ -24,7 +24,9 @@ def test_each_port_is_open_to_the_groups_that_need_it_and_to_nobody_else():
         assert sources("apps", port) == PROXIES
     assert sources("etcd", 2379) == APPS | PROXIES | METRICS
     assert sources("etcd", 2380) == APPS
-    assert sources("fdb", 4500) == FDB | APPS | METRICS
+    for port in range(4500, 4504):  # one for each process of a host
+        assert sources("fdb", port) == FDB | APPS | METRICS
+    assert sources("fdb", 4504) == set()
     assert sources("metrics", 8428) == PROXIES
     assert sources("apps", 7200) == set()
 
