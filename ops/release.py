@@ -54,7 +54,7 @@ def build() -> str:
 
 
 def version_of(sources: Mapping[str, bytes], wheels_key: str) -> str:
-    """"r-" and 12 hexadecimal digits of the hash of everything that the release is made from."""
+    """ "r-" and 12 hexadecimal digits of the hash of everything that the release is made from."""
     digest = hashlib.sha256(f"{_LAYOUT}\0{wheels_key}\0".encode())
     for name, data in sorted(sources.items()):
         digest.update(f"{name}\0{len(data)}\0".encode())

@@ -38,7 +38,10 @@ def profile_value(number: int) -> bytes:
     chance = random.Random(number)
     name = chance.choice(NAMES)
     interests = chance.sample(INTERESTS, 3)
-    about = f"{name} likes {', '.join(interests)} and would like to meet people who do, too. Ask about {chance.choice(CITIES)}! Number {number:07d}."
+    about = (
+        f"{name} likes {', '.join(interests)} and would like to meet people who do, too. "
+        f"Ask about {chance.choice(CITIES)}! Number {number:07d}."
+    )
     return json_bytes(
         {
             "id": profile_id(number),

@@ -17,11 +17,11 @@ NGINX_VALID = (
     "nginx -t -q -p {root}/etc/nginx/ -c {root}/etc/nginx/nginx.conf"
     " && nginx -p {root}/etc/nginx/ -c {root}/etc/nginx/check.conf"
 )
-# The exit code says nothing: keepalived 2.2.7 ends its own test by SIGTERM to its whole process group, which is why
-# it gets one of its own. A good file is one without remarks.
+# The exit code says nothing: keepalived 2.2.7 ends its own test by SIGTERM to its whole process group, which is
+# why it gets one of its own. A good file is one without remarks.
 KEEPALIVED_VALID = (
     "seen=$(setsid --wait keepalived --config-test --use-file={root}/etc/keepalived/keepalived.conf 2>&1"
-    " | grep -v '^Terminated$' || true); [ -z \"$seen\" ] || { echo \"$seen\" >&2; exit 1; }"
+    ' | grep -v \'^Terminated$\' || true); [ -z "$seen" ] || { echo "$seen" >&2; exit 1; }'
 )
 
 

@@ -31,12 +31,10 @@ function M.send(status, detail, lane, release)
     return ngx.exit(ngx.HTTP_OK)
 end
 
--- For error_page: the status that nginx chose is already there, or in the request's own code for header overflows.
+-- For error_page, which has set the status.
 function M.from_nginx()
     local status = ngx.status
-    if status == 494 then
-        status = 431
-    elseif status == 502 or status == 504 then
+    if status == 502 or status == 504 then
         status = 503 -- no front answered: to the client that is the same, and it may try again
     elseif not TITLES[status] then
         status = status >= 500 and 500 or 400

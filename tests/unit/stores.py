@@ -76,7 +76,7 @@ def etcd(directory: Path) -> Server:
 
 
 def fdb_packages() -> dict[str, Path]:
-    """{"clients": package, "server": package} of the newest version in the operator's own directory of artifacts."""
+    """{"clients": package, "server": package} of the newest version in the operator's directory."""
     folder = Path(os.environ.get("GRIDDLE_ARTIFACTS") or Path.home() / ".cache/griddle/artifacts")
     found = {}
     for part in ("clients", "server"):

@@ -1,0 +1,165 @@
+"""The path of a request on loopback, for tests: a store worker, a front, an nginx as child processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tomli_w
+
+from nginx.render import FrontAddress, NginxValues, lua_files, nginx_conf
+from tests.unit.stores import free_port, listens, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH')}:/usr/sbin")
+LUA_MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+
+
+def nginx_missing() -> str | None:
+    if not NGINX or not LUA_MODULE.exists():
+        return "nginx with Lua is not installed (Debian packages nginx-light, libnginx-mod-http-lua, lua-cjson)"
+    return None
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.body)
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    """One request on a connection of its own. Header names: X_Lane for X-Lane."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, response.read())
+    finally:
+        connection.close()
+
+
+@dataclass
+class ServingPath:
+    """Ports, directory and processes of one path; `workers` store workers, each with a store of its own."""
+
+    directory: Path
+    workers: int = 1
+    processes: list[subprocess.Popen] = field(default_factory=list)
+    ports: dict[str, int] = field(default_factory=dict)
+    proxy: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        self.ports = {"store": _free_range(self.workers), "front": free_port(), "nginx": free_port()}
+        self.configuration = {
+            "cluster": {"name": "test"},
+            "host": {"name": "testhost", "address": "127.0.0.1"},
+            "store": {
+                "engine": "memory", "workers": self.workers, "port": self.ports["store"], "address": "127.0.0.1",
+                "ipc": str(self.directory / "s-{slot}-{worker}.ipc"), "pin": False, "deadline_ms": 250,
+            },
+            "front": {"workers": 1, "port": self.ports["front"], "address": "127.0.0.1"},
+            "proxy": {
+                "lane_override": True,
+                "upstreams": [
+                    {
+                        "host": "testhost", "address": "127.0.0.1", "slot": "a", "release": "dev",
+                        "store_ports": [self.ports["store"] + i for i in range(self.workers)],
+                        "front_ports": [self.ports["front"]],
+                    }
+                ],
+                **self.proxy,
+            },
+        }  # fmt: skip
+
+    @property
+    def ipc(self) -> list[str]:
+        return [str(self.directory / f"s-a-{worker}.ipc") for worker in range(self.workers)]
+
+    def start_store(self, worker: int = 0, **store: object) -> subprocess.Popen:
+        self._write(**store)
+        process = self._run("-m", "services.store", "--slot", "a", "--worker", str(worker))
+        wait_until("the store worker listens", lambda: listens(self.ports["store"] + worker))
+        return process
+
+    def start_front(self) -> subprocess.Popen:
+        self._write()
+        process = self._run("-m", "services.run_front", "--slot", "a", "--worker", "0")
+        wait_until("the front listens", lambda: listens(self.ports["front"]))
+        return process
+
+    def start_nginx(self, **values: object) -> subprocess.Popen:
+        (self.directory / "lua").mkdir(exist_ok=True)
+        for name, content in lua_files().items():
+            (self.directory / "lua" / name).write_text(content)
+        (self.directory / "griddle.json").write_text(json.dumps(self.configuration))
+        settings: dict = {
+            "fronts": [FrontAddress("127.0.0.1", self.ports["front"])], "default_release": "dev",
+            "config_json": "griddle.json", "listen": f"127.0.0.1:{self.ports['nginx']}", "user": "",
+            "worker_processes": "1", "worker_connections": 256, "file_limit": 1024, "reuseport": False,
+            "pid": str(self.directory / "nginx.pid"), "error_log": str(self.directory / "error.log"),
+            "access_log": str(self.directory / "access.log"), "temp": str(self.directory),
+        }  # fmt: skip
+        conf = self.directory / "nginx.conf"
+        conf.write_text(nginx_conf(NginxValues(**(settings | values))))
+        command = [NGINX, "-p", f"{self.directory}/", "-c", str(conf), "-e", str(self.directory / "error.log")]
+        process = self._spawn([*command, "-g", "daemon off;"])
+        wait_until("nginx listens", lambda: listens(self.ports["nginx"]))
+        return process
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        """Through nginx."""
+        return ask(self.ports["nginx"], method, path, body, **headers)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(8)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def log(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log")))
+
+    def _write(self, **store: object) -> None:
+        self.configuration["store"] |= store
+        (self.directory / "griddle.toml").write_text(tomli_w.dumps(self.configuration))
+
+    def _run(self, *arguments: str) -> subprocess.Popen:
+        return self._spawn([sys.executable, *arguments])
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen:
+        environment = {**os.environ, "GRIDDLE_CONFIG": str(self.directory / "griddle.toml")}
+        with (self.directory / f"{len(self.processes)}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+
+def _free_range(count: int) -> int:
+    """The first of `count` consecutive free ports."""
+    for _ in range(50):
+        first = free_port()
+        if first + count < 65536 and not any(listens(first + i) for i in range(1, count)):
+            return first
+    raise AssertionError("no free ports")

@@ -1,0 +1,236 @@
+"""The WSGI application against a store worker's possible answers, and with a real one."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services import profile, sp
+from services.client import StoreAway
+from services.config import parse
+from services.front import Front
+from services.http import Problem, entity_tag, matches, version_of
+from tests.unit.test_services_config import GOOD
+
+VERSION = b"\0" * 8 + b"\1\2"
+TAG = entity_tag(VERSION)
+
+
+class Client:
+    """A store worker that answers each request with the next of `replies`."""
+
+    def __init__(self) -> None:
+        self.replies: list[sp.Reply | Exception] = []
+        self.asked: list[tuple[int, bytes]] = []
+
+    def ask(self, operation: int, body: bytes, deadline_ms: int, **_: Any) -> sp.Reply:
+        self.asked.append((operation, body))
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+class NoMetrics:
+    def add(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def front(client: Client) -> Front:
+    return Front(parse(GOOD), client, "r-test", NoMetrics())
+
+
+def reply(status: int, body: bytes = b"") -> sp.Reply:
+    return sp.Reply(status, False, "r-test", body)
+
+
+def call(
+    front: Front, method: str, path: str, body: bytes | None = None, **environ: str
+) -> tuple[int, dict, bytes]:
+    seen: dict[str, Any] = {}
+
+    def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+        seen["status"], seen["headers"] = int(status.split()[0]), dict(headers)
+
+    given_ = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body or b""), **environ}
+    if body is not None:
+        given_.setdefault("CONTENT_LENGTH", str(len(body)))
+    answer = b"".join(front(given_, start_response))
+    assert seen["headers"]["X-Release"] == "r-test"
+    return seen["status"], seen["headers"], answer
+
+
+def test_a_read_is_the_stored_bytes(front: Front, client: Client) -> None:
+    client.replies = [reply(sp.OK, VERSION + b'{"id":"p1"}')] * 2
+    status, headers, body = call(front, "GET", "/v1/profiles/p1")
+    assert (status, body) == (200, b'{"id":"p1"}')
+    assert headers == {
+        "Content-Type": "application/json", "ETag": TAG, "X-Release": "r-test", "Content-Length": "11",
+    }  # fmt: skip
+    assert client.asked == [(sp.GET, b"profile/p1")]
+    status, head_headers, body = call(front, "HEAD", "/v1/profiles/p1")
+    assert (status, head_headers, body) == (200, headers, b"")
+
+
+@pytest.mark.parametrize("known", [TAG, f"W/{TAG}", f'"x", {TAG}', "*"])
+def test_a_read_of_what_the_client_has_is_304(front: Front, client: Client, known: str) -> None:
+    client.replies = [reply(sp.OK, VERSION + b"{}")]
+    status, headers, body = call(front, "GET", "/v1/profiles/p1", HTTP_IF_NONE_MATCH=known)
+    assert (status, body, headers["ETag"]) == (304, b"", TAG)
+    assert "Content-Length" not in headers
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (reply(sp.NOT_FOUND), 404),
+        (reply(sp.UNAVAILABLE, b"x"), 503),
+        (reply(sp.EXPIRED, b"x"), 503),
+        (reply(sp.UNSUPPORTED, b"x"), 503),
+        (reply(sp.FAILED, b"x"), 500),
+        (reply(sp.INVALID, b"x"), 500),
+        (StoreAway("no worker"), 503),
+        (RuntimeError("bug"), 500),
+    ],
+)
+def test_what_goes_wrong_is_a_problem_document(front: Front, client: Client, answer: Any, status: int) -> None:
+    client.replies = [answer]
+    seen, headers, body = call(front, "GET", "/v1/profiles/p1")
+    document = json.loads(body)
+    assert seen == document["status"] == status
+    assert headers["Content-Type"] == "application/problem+json"
+    assert ("Retry-After" in headers) == (status == 503)
+    assert "bug" not in body.decode()
+
+
+def test_a_put_is_one_transaction_with_a_checked_value(front: Front, client: Client) -> None:
+    client.replies = [reply(sp.OK, VERSION)]
+    body = json.dumps({"name": "Åsa", "age": 30, "interests": ["jazz"]}).encode()
+    status, headers, answer = call(front, "PUT", "/v1/profiles/p1", body)
+    assert (status, headers["ETag"], answer) == (204, TAG, b"")
+    assert "Content-Length" not in headers
+    ((operation, sent),) = client.asked
+    assert operation == sp.TRANSACT
+    value = '{"id":"p1","name":"Åsa","age":30,"interests":["jazz"]}'.encode()
+    assert sp.parse_transact(sent) == ({}, {b"profile/p1": value})
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "checks"),
+    [
+        ("HTTP_IF_MATCH", TAG, {b"profile/p1": VERSION}),
+        ("HTTP_IF_NONE_MATCH", "*", {b"profile/p1": sp.ABSENT}),
+    ],
+)
+def test_a_condition_is_a_check_of_the_transaction(
+    front: Front, client: Client, header: str, value: str, checks: dict
+) -> None:
+    client.replies = [reply(sp.CONFLICT)]
+    status, _, _ = call(front, "PUT", "/v1/profiles/p1", b'{"name":"x"}', **{header: value})
+    assert status == 412
+    assert sp.parse_transact(client.asked[0][1])[0] == checks
+
+
+def test_if_match_any_needs_a_profile_that_stays_as_it_was_read(front: Front, client: Client) -> None:
+    client.replies = [reply(sp.OK, VERSION + b"{}"), reply(sp.OK, VERSION)]
+    assert call(front, "PUT", "/v1/profiles/p1", b'{"name":"x"}', HTTP_IF_MATCH="*")[0] == 204
+    assert sp.parse_transact(client.asked[1][1])[0] == {b"profile/p1": VERSION}
+    client.replies = [reply(sp.NOT_FOUND)]
+    assert call(front, "PUT", "/v1/profiles/p1", b'{"name":"x"}', HTTP_IF_MATCH="*")[0] == 412
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        (b"{", 400, None),
+        (b"\xff", 400, None),
+        (b'{"name":NaN}', 400, None),
+        (b"[" * 100_000, 413, None),
+        (b"[" * 60_000, 400, None),
+        (b"[]", 422, None),
+        (b"{}", 422, "name"),
+        (b'{"name":1}', 422, "name"),
+        (b'{"name":""}', 422, "name"),
+        (b'{"name":"x","nmae":1}', 422, "nmae"),
+        (b'{"name":"x","id":"other"}', 422, "id"),
+        (b'{"name":"x","age":-1}', 422, "age"),
+        (b'{"name":"x","age":true}', 422, "age"),
+        (b'{"name":"x","age":1.5}', 422, "age"),
+        (b'{"name":"x","interests":"jazz"}', 422, "interests"),
+        (b'{"name":"x","interests":["a",2]}', 422, "interests[1]"),
+        (b'{"name":"x","interests":' + json.dumps(["a"] * 51).encode() + b"}", 422, "interests"),
+        (b'{"name":"\\ud800"}', 422, None),
+    ],
+)
+def test_a_bad_profile_is_refused_and_the_field_named(
+    front: Front, client: Client, body: bytes, status: int, field: str | None
+) -> None:
+    seen, _, answer = call(front, "PUT", "/v1/profiles/p1", body)
+    assert (seen, json.loads(answer).get("field")) == (status, field)
+    assert not client.asked
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("", 411), ("x", 400), ("-1", 400), ("²", 400), ("9", 400), ("99999", 413)]
+)
+def test_a_body_of_another_length_is_refused(front: Front, length: str, status: int) -> None:
+    assert call(front, "PUT", "/v1/profiles/p1", b"{}", CONTENT_LENGTH=length)[0] == status
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "å", "x" * 65, "a\n", ".", "a%20b", "a\0"])
+def test_a_bad_id_is_refused(front: Front, client: Client, name: str) -> None:
+    status, _, body = call(front, "GET", f"/v1/profiles/{name}")
+    assert (status, json.loads(body)["field"]) == (400, "id")
+    assert not client.asked
+
+
+def test_other_paths_and_methods(front: Front, client: Client) -> None:
+    assert call(front, "GET", "/nothing")[0] == 404
+    status, headers, _ = call(front, "DELETE", "/v1/profiles/p1")
+    assert (status, headers["Allow"]) == (405, "GET, HEAD, PUT")
+    assert call(front, "POST", "/healthz")[0] == 405
+    assert call(front, "GET", "/healthz")[0] == 200
+    document = json.loads(call(front, "GET", "/version")[2])
+    assert document == {"release": "r-test", "host": "app1", "engine": "etcd"}
+    client.replies = [reply(sp.OK), reply(sp.UNAVAILABLE, b"x"), StoreAway("x")]
+    assert [call(front, "GET", "/readyz")[0] for _ in range(3)] == [200, 503, 503]
+
+
+@given(st.binary(min_size=10, max_size=10))
+def test_an_entity_tag_is_a_version(version: bytes) -> None:
+    tag = entity_tag(version)
+    assert version_of(tag) == version
+    assert matches(f'"a" , W/{tag}', tag)
+
+
+@pytest.mark.parametrize(
+    "tag", ["", '"', '""', "abc", '"AAAA"', '"!!!!!!!!!!!!!!"', f"W/{TAG}", '"AAAAAAAAAAAAAAAAAAAA"']
+)
+def test_what_is_no_entity_tag_of_ours(tag: str) -> None:
+    assert version_of(tag) is None
+
+
+def fields() -> Iterator[st.SearchStrategy]:
+    yield st.dictionaries(st.text(max_size=10), st.none() | st.integers() | st.text(), max_size=4)
+    yield st.recursive(st.none() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+
+
+@given(st.one_of(*fields()))
+def test_whatever_json_comes_it_is_stored_or_refused(document: Any) -> None:
+    try:
+        value = profile.stored("p1", json.dumps(document).encode())
+    except Problem as problem:
+        assert 400 <= problem.status < 500
+    else:
+        assert json.loads(value)["id"] == "p1"

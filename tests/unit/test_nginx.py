@@ -1,0 +1,366 @@
+"""The proxies' nginx with its Lua program, in front of a real store worker and a real front."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nginx.render import FrontAddress, NginxValues, check_conf, lua_files, nginx_conf
+from services import sp
+from services.client import StoreClient
+from tests.unit.serving import NGINX, ServingPath, nginx_missing
+from tests.unit.stores import free_port, wait_until
+
+pytestmark = pytest.mark.skipif(nginx_missing() is not None, reason=str(nginx_missing()))
+PROFILE = b'{"name":"Ada","age":36}'
+STORED = b'{"id":"ada","name":"Ada","age":36}'
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingPath]:
+    serving = ServingPath(tmp_path_factory.mktemp("nginx"))
+    serving.start_store()
+    serving.start_front()
+    serving.start_nginx()
+    yield serving
+    serving.stop()
+
+
+@pytest.fixture(scope="module")
+def etag(path: ServingPath) -> str:
+    answer = path.ask("PUT", "/v1/profiles/ada", PROFILE)
+    assert (answer.status, answer.headers["x-lane"]) == (204, "wsgi")
+    return answer.headers["etag"]
+
+
+def test_both_lanes_give_the_same_answer(path: ServingPath, etag: str) -> None:
+    answers = {lane: path.ask("GET", "/v1/profiles/ada", X_Lane=lane) for lane in ("direct", "wsgi")}
+    for lane, answer in answers.items():
+        assert (answer.status, answer.body) == (200, STORED)
+        assert answer.headers["x-lane"] == lane
+        assert answer.headers["x-release"] == "dev"
+        assert answer.headers["etag"] == etag
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["content-length"] == str(len(STORED))
+    assert path.ask("GET", "/v1/profiles/ada").headers["x-lane"] == "direct"
+    assert path.ask("GET", "/v1/profiles/ada", X_Lane="other").headers["x-lane"] == "direct"
+
+
+@pytest.mark.parametrize("lane", ["direct", "wsgi"])
+def test_head_and_conditional_reads(path: ServingPath, etag: str, lane: str) -> None:
+    head = path.ask("HEAD", "/v1/profiles/ada", X_Lane=lane)
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(STORED)))
+    same = path.ask("GET", "/v1/profiles/ada", X_Lane=lane, If_None_Match=etag)
+    assert (same.status, same.body, same.headers["etag"], same.headers["x-lane"]) == (304, b"", etag, lane)
+    assert path.ask("GET", "/v1/profiles/ada", X_Lane=lane, If_None_Match='"other"').status == 200
+
+
+@pytest.mark.parametrize("lane", ["direct", "wsgi"])
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("nobody", 404), ("a%20b", 400), ("-a", 400), ("%c3%a5", 400), ("x" * 65, 400), ("x" * 64, 404), ("", 400),
+     ("a%00b", 400), ("a%2fb", 400), ("..%2f..", 400)],
+)  # fmt: skip
+def test_no_profile_and_no_id(path: ServingPath, lane: str, name: str, status: int) -> None:
+    answer = path.ask("GET", f"/v1/profiles/{name}", X_Lane=lane)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["status"] == status
+    assert {"x-lane", "x-release"} <= set(answer.headers)
+
+
+def test_every_answer_says_lane_and_release(path: ServingPath) -> None:
+    for method, target, status, lane in [
+        ("GET", "/healthz", 200, "proxy"), ("GET", "/readyz", 200, "wsgi"), ("GET", "/version", 200, "wsgi"),
+        ("GET", "/nothing", 404, "wsgi"), ("DELETE", "/v1/profiles/ada", 405, "wsgi"),
+        ("GET", "/nginx_status", 200, "proxy"), ("GET", "/_problem", 404, "proxy"),
+    ]:  # fmt: skip
+        answer = path.ask(method, target)
+        assert (answer.status, answer.headers["x-lane"], answer.headers["x-release"]) == (status, lane, "dev"), (
+            target
+        )
+
+
+def test_limits_on_what_a_client_sends(path: ServingPath) -> None:
+    for answer, status in [
+        (path.ask("PUT", "/v1/profiles/big", b"x" * 70_000), 413),
+        (path.ask("GET", "/v1/profiles/ada", X_Long="x" * 9000), 431),
+        (path.ask("GET", "/" + "x" * 9000), 414),
+    ]:
+        assert (answer.status, answer.json["status"], answer.headers["x-release"]) == (status, status, "dev")
+    with socket.create_connection(("127.0.0.1", path.ports["nginx"]), timeout=5) as connection:
+        connection.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc"
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_put_that_is_sent_in_chunks_reaches_the_front_with_its_length(path: ServingPath) -> None:
+    with socket.create_connection(("127.0.0.1", path.ports["nginx"]), timeout=5) as connection:
+        size = f"{len(PROFILE):x}".encode()
+        connection.sendall(
+            b"PUT /v1/profiles/chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + size + b"\r\n" + PROFILE + b"\r\n0\r\n\r\n"
+        )  # fmt: skip
+        assert connection.recv(100).startswith(b"HTTP/1.1 204 ")
+
+
+def test_many_requests_on_many_connections(path: ServingPath, etag: str) -> None:
+    wrong: list[object] = []
+
+    def work() -> None:
+        for _ in range(60):
+            answer = path.ask("GET", "/v1/profiles/ada")
+            if answer.body != STORED:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_store_gets_the_requests_deadline(tmp_path: Path) -> None:
+    """The frame on the wire, byte for byte."""
+    serving = ServingPath(tmp_path / "wire")
+    with socket.create_server(("127.0.0.1", serving.ports["store"])) as listener:
+        listener.settimeout(5)
+        serving.start_nginx()
+        answers: list[object] = []
+        thread = threading.Thread(target=lambda: answers.append(serving.ask("GET", "/v1/profiles/p1")))
+        thread.start()
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(8, socket.MSG_WAITALL) == sp.HELLO_REQ
+            connection.sendall(sp.HELLO_REP)
+            head = connection.recv(12, socket.MSG_WAITALL)
+            payload = connection.recv(int.from_bytes(head[:8], "big") - 4, socket.MSG_WAITALL)
+            assert payload == sp.request(sp.GET, b"profile/p1", budget_ms=150)
+            record = b"\0" * 9 + b"\1" + b"{}"
+            body = sp.reply_prefix(sp.OK, b"r-other") + record
+            connection.sendall((4 + len(body)).to_bytes(8, "big") + head[8:12] + body)
+            thread.join()
+        assert (answers[0].status, answers[0].body, answers[0].headers["x-release"]) == (200, b"{}", "r-other")
+    serving.stop()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        sp.HELLO_REP + b"\xff" * 16,
+        sp.HELLO_REP + (2**31).to_bytes(8, "big") + b"\x80\0\0\1G\1\0\0",
+        sp.HELLO_REP + (20).to_bytes(8, "big") + b"\x80\0\0\x63G\1\0\0" + b"x" * 12,  # another request's ID
+        sp.HELLO_REP + (8).to_bytes(8, "big") + b"\x80\0\0\1X\1\0\0",
+        sp.HELLO_REP + (9).to_bytes(8, "big") + b"\x80\0\0\1G\1\0\x09r",  # release longer than the reply
+        sp.HELLO_REP,
+        b"",
+    ],
+)
+def test_a_store_worker_that_talks_nonsense_is_a_503_in_time(tmp_path: Path, sent: bytes) -> None:
+    serving = ServingPath(tmp_path / "nonsense")
+    stop = threading.Event()
+
+    def talk(listener: socket.socket) -> None:
+        while not stop.is_set():
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
+            connection.sendall(sent)
+            held.append(connection)
+
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", serving.ports["store"])) as listener:
+        listener.settimeout(0.1)
+        thread = threading.Thread(target=talk, args=(listener,))
+        thread.start()
+        try:
+            serving.start_nginx()
+            started = time.monotonic()
+            answer = serving.ask("GET", "/v1/profiles/p1")
+            assert time.monotonic() - started < 0.8
+            assert (answer.status, answer.headers["retry-after"], answer.headers["x-lane"]) == (503, "1", "direct")
+            assert answer.headers["x-release"] == "dev"
+        finally:
+            stop.set()
+            thread.join()
+            serving.stop()
+
+
+def test_a_read_is_asked_of_another_worker_when_one_is_gone_or_silent(tmp_path: Path) -> None:
+    serving = ServingPath(tmp_path / "two", workers=2)
+    first, second = serving.start_store(0), serving.start_store(1)
+    serving.start_nginx()
+    try:
+        for ipc in serving.ipc:
+            client = StoreClient([ipc])
+            assert client.ask(sp.TRANSACT, sp.transact_body({}, {b"profile/p1": b"{}"}), 2000).status == sp.OK
+            client.close()
+        assert {serving.ask("GET", "/v1/profiles/p1").status for _ in range(20)} == {200}
+        first.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        assert [serving.ask("GET", "/v1/profiles/p1").status for _ in range(40)] == [200] * 40
+        assert time.monotonic() - started < 3  # it is left alone after the first that it kept waiting
+        first.send_signal(signal.SIGCONT)
+        first.kill()
+        first.wait()
+        assert [serving.ask("GET", "/v1/profiles/p1").status for _ in range(40)] == [200] * 40
+        second.kill()
+        second.wait()
+        assert serving.ask("GET", "/v1/profiles/p1").status == 503
+        serving.start_store(0)
+        wait_until("it is found again", lambda: serving.ask("GET", "/v1/profiles/p1").status == 404, 5)
+    finally:
+        serving.stop()
+
+
+def test_restarting_store_workers_under_load_loses_no_read(tmp_path: Path) -> None:
+    serving = ServingPath(tmp_path / "restarts", workers=2)
+    workers = {i: serving.start_store(i) for i in range(2)}
+    serving.start_nginx()
+    stop, statuses = threading.Event(), []
+
+    def load() -> None:
+        while not stop.is_set():
+            statuses.append(serving.ask("GET", "/v1/profiles/nobody").status)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            for i in range(2):
+                workers[i].send_signal(signal.SIGTERM)
+                assert workers[i].wait(5) == 0
+                workers[i] = serving.start_store(i)
+                time.sleep(0.3)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        serving.stop()
+    assert len(statuses) > 200
+    assert set(statuses) == {404}
+
+
+def test_no_front_is_a_503_that_says_so(tmp_path: Path) -> None:
+    serving = ServingPath(tmp_path / "nofront")
+    serving.start_nginx()
+    try:
+        for method, body in (("GET", None), ("PUT", PROFILE)):
+            answer = serving.ask(method, "/v1/profiles/ada", body, X_Lane="wsgi")
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert (answer.headers["x-lane"], answer.headers["x-release"]) == ("wsgi", "dev")
+            assert answer.json["detail"] == "no front worker answered"
+    finally:
+        serving.stop()
+
+
+def test_a_front_that_is_stopped_under_load_loses_no_request(tmp_path: Path) -> None:
+    serving = ServingPath(tmp_path / "twofronts")
+    other = ServingPath(tmp_path / "other")
+    other.configuration["store"]["ipc"] = serving.configuration["store"]["ipc"]
+    serving.start_store()
+    first, _ = serving.start_front(), other.start_front()
+    ports = [serving.ports["front"], other.ports["front"]]
+    serving.start_nginx(fronts=[FrontAddress("127.0.0.1", port) for port in ports])
+    stop, statuses = threading.Event(), []
+
+    def load(number: int) -> None:
+        i = 0
+        while not stop.is_set():
+            i += 1
+            if i % 5:
+                statuses.append(serving.ask("GET", "/v1/profiles/nobody", X_Lane="wsgi").status)
+            else:
+                statuses.append(serving.ask("PUT", f"/v1/profiles/n{number}", PROFILE).status)
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(8) == 0
+        time.sleep(0.5)
+        serving.start_front()
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        serving.stop()
+        other.stop()
+    assert len(statuses) > 200
+    assert set(statuses) == {404, 204}
+
+
+# --- configuration ---------------------------------------------------------------------------------------
+
+
+def staged(directory: Path, **values: object) -> Path:
+    """A tree as the deploys stage it."""
+    nginx = directory / "etc/nginx"
+    (nginx / "lua").mkdir(parents=True)
+    (directory / "etc/griddle").mkdir()
+    for name, content in lua_files().items():
+        (nginx / "lua" / name).write_text(content)
+    settings = {
+        "fronts": [FrontAddress("10.0.0.1", 8000)],
+        "default_release": "r-1",
+        "pid": str(directory / "pid"),
+        "listen": f"127.0.0.1:{free_port()}",
+        "error_log": str(directory / "error.log"),
+        "access_log": str(directory / "access.log"),
+        "temp": str(directory),
+    }
+    (nginx / "nginx.conf").write_text(nginx_conf(NginxValues(**(settings | values))))
+    (nginx / "check.conf").write_text(check_conf())
+    upstream = {"address": "10.0.0.1", "release": "r-1", "store_ports": [7000]}
+    (directory / "etc/griddle/griddle.json").write_text(json.dumps({"proxy": {"upstreams": [upstream]}}))
+    return nginx
+
+
+def check(nginx: Path, file: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [NGINX, *options, "-p", f"{nginx}/", "-c", str(nginx / file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20)
+
+
+def test_a_staged_tree_is_accepted(tmp_path: Path) -> None:
+    nginx = staged(tmp_path)
+    for done in (check(nginx, "nginx.conf", "-t", "-q"), check(nginx, "check.conf")):
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("../griddle/griddle.json", "{", "griddle.json"),
+        ("../griddle/griddle.json", '{"proxy":{}}', "proxy.upstreams is empty"),
+        ("lua/store.lua", "local = 1", "store.lua"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_it_takes_effect(
+    tmp_path: Path, file: str, content: str, words: str
+) -> None:
+    nginx = staged(tmp_path)
+    (nginx / file).write_text(content)
+    done = check(nginx, "check.conf")
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+def test_no_front_is_refused_when_the_values_are_made() -> None:
+    with pytest.raises(ValueError, match="no front worker"):
+        NginxValues(fronts=[], default_release="r-1")
