@@ -97,6 +97,13 @@ def command_line(host: Host, process: Process) -> frozenset[str]:
     return frozenset(words | {f"{release(host.data['fdb_version'])}/sbin/fdbserver"})
 
 
+def listening_command(host: Host) -> str:
+    """A shell command: exit 0 when every process of the host accepts connections."""
+    return " && ".join(
+        f"timeout 1 bash -c '</dev/tcp/{process.address}/{process.port}'" for process in processes(host)
+    )
+
+
 def foundationdb_conf(host: Host) -> str:
     return render(
         TEMPLATES / "foundationdb.conf.j2",

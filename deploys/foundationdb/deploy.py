@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from gevent.lock import BoundedSemaphore
 from pyinfra import inventory
 from pyinfra.api import OperationError
 
@@ -14,6 +15,8 @@ from deploys.model import Cluster, Host, cluster, this_host
 from deploys.operations import installed_files, running_unit
 from ops import artifacts
 
+_seed_lock = BoundedSemaphore()
+
 
 def install() -> None:
     """The wanted version is unpacked: everything on fdb hosts, the client's part on app hosts."""
@@ -22,7 +25,7 @@ def install() -> None:
     found = _packages(version)
     packages = [operations.Package("clients", found.clients, found.clients_sha256)]
     if _is_server(host):
-        _refuse_another_minor(version)
+        _refuse_to_break(version)
         packages.append(operations.Package("server", found.server, found.server_sha256))
     operations.unpacked(
         name=f"foundationdb | version {version} is unpacked in /opt/foundationdb",
@@ -66,6 +69,7 @@ def activate() -> None:
         unit=config.UNIT,
         # Not foundationdb.conf: fdbmonitor reads it by itself, and processes take it at their next start.
         inputs=[config.UNIT_FILE],
+        ready=config.listening_command(host),
     )
     if host != the_cluster.group("fdb")[0]:
         return
@@ -76,31 +80,46 @@ def activate() -> None:
         name=f"foundationdb | a {data['fdb_redundancy']} {data['fdb_engine']} database exists",
         redundancy=data["fdb_redundancy"],
         engine=data["fdb_engine"],
-        processes=len(wanted),
-        seconds=data["fdb_health_seconds"],
+        members=[member.name for member in the_cluster.group("fdb")],
     )
     operations.running_as_configured(
         name="foundationdb | all processes run as configured",
         wanted=wanted,
-        limits=limits(the_cluster, wanted=frozenset(wanted)),
+        limits=limits(the_cluster),
         seconds=data["fdb_health_seconds"],
     )
     operations.healthy(
         name="foundationdb | gate: healthy",
-        limits=limits(the_cluster, wanted=frozenset(wanted), version=data["fdb_version"]),
+        limits=limits(the_cluster, data["fdb_version"]),
         seconds=data["fdb_health_seconds"],
     )
 
 
-def limits(the_cluster: Cluster, wanted: frozenset[str], version: str | None = None) -> status.Limits:
-    """What healthy means for this cluster's redundancy."""
-    replicas = config.REPLICAS[the_cluster.data["fdb_redundancy"]]
-    return status.Limits(replicas=replicas, zone_failures=replicas - 1, processes=wanted, version=version)
+def limits(the_cluster: Cluster, version: str | None = None) -> status.Limits:
+    """What healthy means for this cluster.
+
+    :param version: the version that every process must run; None: any, but the same one
+    """
+    data = the_cluster.data
+    replicas = config.REPLICAS[data["fdb_redundancy"]]
+    return status.Limits(
+        replicas=replicas,
+        zone_failures=replicas - 1,
+        processes=frozenset(config.wanted_processes(the_cluster)),
+        version=version,
+        configuration=(data["fdb_redundancy"], data["fdb_engine"]),
+    )
+
+
+def seed_file() -> ClusterFile:
+    """The cluster's seed: what the operator keeps, else what the hosts have, else a new one."""
+    with _seed_lock:  # hosts are prepared concurrently, and all must get the same
+        return _seed_file()
 
 
 @cache
-def seed_file() -> ClusterFile:
-    """The cluster's seed: what the operator keeps, else what the hosts have, else a new one.
+def _seed_file() -> ClusterFile:
+    """See `seed_file`.
 
     Hosts are asked only where the local file is missing or names other coordinators than the inventory.
     """
@@ -131,16 +150,22 @@ def _is_server(host: Host) -> bool:
     return "fdb" in host.groups
 
 
-def _refuse_another_minor(version: str) -> None:
-    """An apply brings another patch; another minor is an upgrade with clients first, never a plain apply.
+def _refuse_to_break(version: str) -> None:
+    """An apply brings another patch, to a host of this database; anything else is not an apply.
 
-    :raises OperationError: this host runs another minor version
+    :raises OperationError: this host runs another minor version, or belongs to another database
     """
     from pyinfra import host
 
-    current = host.get_fact(Installation).current
-    if current and current.split(".")[:2] != version.split(".")[:2]:
+    seen: Installed = host.get_fact(Installation)
+    if seen.current and seen.current.split(".")[:2] != version.split(".")[:2]:
         raise OperationError(
-            f"{host.name} runs FoundationDB {current}, the data want {version}: another minor version is not "
-            "wire-compatible, and an apply would stop the cluster; set fdb_version back"
+            f"{host.name} runs FoundationDB {seen.current}, the data want {version}: another minor version is "
+            "not wire-compatible, and an apply would stop the cluster; set fdb_version back"
+        )
+    key, seed = seen.cluster_file.partition("@")[0], seed_file()
+    if key and key != seed.key:
+        raise OperationError(
+            f"{host.name} belongs to the database {key}, not to {seed.key}: wrong inventory, or the file "
+            f"{cluster_file.operator_path(cluster().name)} is not this cluster's"
         )

@@ -13,10 +13,12 @@ STATUS_SECONDS = 10
 
 @dataclass(frozen=True)
 class Installed:
-    """One host's releases and cluster files (first lines; empty where there is none).
+    """One host's releases, cluster files (first lines; empty where there is none) and data.
 
     :param releases: {version: names of the packages unpacked in its directory}
     :param current: the version that the `current` link names
+    :param has_database: a process of this host has been part of a database that was created; it writes the
+        file clusterId then
     """
 
     releases: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -24,6 +26,7 @@ class Installed:
     has_user: bool = False
     seed: str = ""
     cluster_file: str = ""
+    has_database: bool = False
 
 
 class Installation(FactBase[Installed]):
@@ -36,22 +39,29 @@ class Installation(FactBase[Installed]):
             f'for f in {config.RELEASES}/*/packages; do [ -f "$f" ] && echo "release $f $(cat "$f")"; done; '
             f'echo "current $(readlink {config.CURRENT})"; '
             "getent passwd foundationdb >/dev/null && echo user; "
+            f"ls {config.DATA}/data/*/clusterId {config.DATA}/data/*/storage-* 2>/dev/null | grep -qm1 . "
+            "&& echo database; "
             f'echo "seed $(grep -sv ^# {seed})"; echo "file $(grep -sv ^# {cluster_file})"; true'
         )
 
     def process(self, output: list[str]) -> Installed:
-        releases, values, has_user = {}, {}, False
+        releases, values, flags = {}, {}, set()
         for line in output:
             kind, _, rest = line.strip().partition(" ")
             if kind == "release":
                 path, *names = rest.split()
                 releases[path.split("/")[-2]] = frozenset(names)
-            elif kind == "user":
-                has_user = True
+            elif kind in ("user", "database"):
+                flags.add(kind)
             else:
                 values[kind] = rest.strip()
         return Installed(
-            releases, values.get("current", ""), has_user, values.get("seed", ""), values.get("file", "")
+            releases=releases,
+            current=values.get("current", ""),
+            has_user="user" in flags,
+            seed=values.get("seed", ""),
+            cluster_file=values.get("file", ""),
+            has_database="database" in flags,
         )
 
 
@@ -73,5 +83,5 @@ def fdbcli(commands: str, cluster_file: str = config.CLUSTER_FILE, seconds: int 
     )
 
 
-def status_command(cluster_file: str = config.CLUSTER_FILE) -> str:
-    return f"[ -s {cluster_file} ] && {fdbcli('status json', cluster_file)} 2>/dev/null; true"
+def status_command(cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
+    return f"[ -s {cluster_file} ] && {fdbcli('status json', cluster_file, seconds)} 2>/dev/null; true"

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyinfra import host, logger, state
+from pyinfra import host, inventory, logger, state
 from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
 
 from deploys.foundationdb import config, status
-from deploys.foundationdb.facts import Installation, Status, fdbcli, status_command
-from deploys.foundationdb.status import Document, Health, Limits
+from deploys.foundationdb.facts import STATUS_SECONDS, Installation, Status, fdbcli, status_command
+from deploys.foundationdb.status import Document, Limits
 from deploys.operations import run_checked
 
 POLL_SECONDS = 1.0
+CREATE_SECONDS = 60
+# A database that serves no reads answers with the client's part alone, after 30 s (StatusClient.actor.cpp).
+PATIENT_STATUS_SECONDS = 40
 
 
 @dataclass(frozen=True)
@@ -99,31 +102,32 @@ def seeded(path: str, seed: str, key: str, owner: str) -> Generator[StringComman
 
 
 @operation()
-def created(redundancy: str, engine: str, processes: int, seconds: int) -> Generator[StringCommand]:
-    """The database exists; it is created once, and only where the cluster says that it never was.
+def created(redundancy: str, engine: str, members: Iterable[str]) -> Generator[StringCommand]:
+    """The database exists; it is created once, and only where no host has ever been part of one.
 
     + redundancy: single, double or triple
     + engine: the storage engine, e.g. ssd
-    + processes: how many must have joined first, so that replicas find their places at once
-    + seconds: how long to wait for the processes to find each other
+    + members: names of all FoundationDB hosts
+
+    The recovery state configuration_never_created would say the same, but `status json` of 7.3 cannot tell it:
+    as long as a database does not serve reads, the cluster controller waits for one without a time limit
+    (getIdmpKeyStatus in fdbserver/Status.actor.cpp). So the hosts' own files are asked, and then fdbcli, which
+    creates nothing where a database exists.
     """
-    if status.is_created(host.get_fact(Status)):
+    names = set(members)
+    if any(member.get_fact(Installation).has_database for member in inventory if member.name in names):
         host.noop("the database exists")
         return
-    if state.is_executing:
-        document = _waited_for(
-            lambda seen: status.is_created(seen) or status.can_be_created(seen, processes),
-            seconds,
-            lambda seen: (
-                f"recovery state {status.recovery_state(seen)}, "
-                f"{len(status.processes(seen))} of {processes} processes"
-            ),
-            "FoundationDB's processes have found each other",
-        )
-        if status.is_created(document):
-            host.noop("the database exists")
-            return
-    yield StringCommand(fdbcli(f"configure new {redundancy} {engine}", seconds=60))
+    yield StringCommand(create_command(redundancy, engine))
+
+
+def create_command(redundancy: str, engine: str) -> str:
+    """A shell command that creates the database, or finds that it exists."""
+    configure = fdbcli(f"configure new {redundancy} {engine}", seconds=CREATE_SECONDS)
+    return (
+        f'seen=$({configure} 2>&1) || case "$seen" in *"already exists"*) ;; '
+        '*) echo "the database was not created: $seen" >&2; exit 1 ;; esac'
+    )
 
 
 @operation()
@@ -149,7 +153,7 @@ def running_as_configured(
     # The first kill only fills fdbcli's list of processes.
     yield StringCommand(fdbcli("kill; kill all; sleep 2", seconds=30))
     if state.is_executing:
-        _waited_for(
+        _wait_for(
             lambda seen: status.is_available(seen) and not status.stale(seen, wanted),
             seconds,
             lambda seen: f"available: {status.is_available(seen)}, still as before: {status.stale(seen, wanted)}",
@@ -171,30 +175,34 @@ def healthy(limits: Limits, seconds: int) -> Generator[StringCommand]:
     yield
 
 
-def _wait_for_health(limits: Limits, seconds: int, what: str) -> Health:
-    document = _waited_for(
+def _wait_for_health(limits: Limits, seconds: int, what: str) -> None:
+    _wait_for(
         lambda seen: status.judge(seen, limits).ok,
         seconds,
         lambda seen: str(status.judge(seen, limits)),
         what,
     )
-    return status.judge(document, limits)
 
 
-def _waited_for(good, seconds: int, describe, what: str) -> Document | None:
+def _wait_for(
+    good: Callable[[Document | None], bool],
+    seconds: int,
+    describe: Callable[[Document | None], str],
+    what: str,
+) -> None:
     """Poll the cluster's status until it is good.
 
     :raises OperationError: it was not within `seconds`; this ends the run and says what was seen last
     """
     start = time.monotonic()
-    while True:
-        document = status.parse("\n".join(run_checked(status_command(), what, timeout=60)))
-        took = time.monotonic() - start
-        if good(document):
-            if took > 2:
-                logger.info(f"{host.print_prefix}{what}: true after {took:.0f} s")
-            return document
-        if took > seconds:
-            seen = describe(document)
+    while not good(_look(what)):
+        if time.monotonic() - start > seconds:
+            seen = describe(_look(what, PATIENT_STATUS_SECONDS))
             raise OperationError(f"{host.name}: {what}: not within {seconds} s; last seen: {seen}")
         time.sleep(POLL_SECONDS)
+    if (took := time.monotonic() - start) > 2:
+        logger.info(f"{host.print_prefix}{what}: true after {took:.0f} s")
+
+
+def _look(what: str, seconds: int = STATUS_SECONDS) -> Document | None:
+    return status.parse("\n".join(run_checked(status_command(seconds=seconds), what, timeout=seconds + 30)))

@@ -13,7 +13,6 @@ from typing import Any
 
 Document = Mapping[str, Any]
 
-NEVER_CREATED = "configuration_never_created"
 FULLY_RECOVERED = "fully_recovered"
 # Messages that say that status itself, or replication, cannot be trusted now.
 BAD_MESSAGES = frozenset(
@@ -40,6 +39,7 @@ class Limits:
     :param zone_failures: whole zones that may be lost at once, of data and of availability
     :param processes: endpoints (address:port) that must be part of the cluster
     :param version: the version that every process must run; None: any, but the same one
+    :param configuration: redundancy and engine that the database must have; None: any
     :param recovered_seconds: how long ago the last recovery must be
     """
 
@@ -47,6 +47,7 @@ class Limits:
     zone_failures: int
     processes: frozenset[str] = frozenset()
     version: str | None = None
+    configuration: tuple[str, str] | None = None
     recovered_seconds: float = 0.0
     lag_seconds: float = 60.0
     queue_bytes: int = 250 * 1024**2
@@ -110,23 +111,6 @@ def get(document: Any, path: str) -> Any:
     return document
 
 
-def recovery_state(document: Document | None) -> str | None:
-    """Name of the recovery state; None where the cluster does not say."""
-    name = get(document, "cluster.recovery_state.name")
-    return name if isinstance(name, str) else None
-
-
-def is_created(document: Document | None) -> bool:
-    """The database has been configured once: whatever its health, it must not be created again."""
-    state = recovery_state(document)
-    return state is not None and state != NEVER_CREATED and bool(get(document, "cluster.configuration"))
-
-
-def can_be_created(document: Document | None, least: int) -> bool:
-    """The database never existed, and at least so many processes have joined."""
-    return recovery_state(document) == NEVER_CREATED and len(processes(document)) >= least
-
-
 def is_available(document: Document | None) -> bool:
     return get(document, "client.database_status.available") is True
 
@@ -183,6 +167,7 @@ def _gates(document: Document, limits: Limits) -> Iterator[Gate]:
         lambda each: str(each.get("address")),
     )
     yield equal("cluster file up to date", "client.cluster_file.up_to_date", True)
+    yield _configuration(get(document, "cluster.configuration"), limits.configuration)
     yield equal("recovery state", "cluster.recovery_state.name", FULLY_RECOVERED)
     yield equal("active generations", "cluster.recovery_state.active_generations", 1)
     yield bounded(
@@ -225,6 +210,14 @@ def _gates(document: Document, limits: Limits) -> Iterator[Gate]:
     zone = get(document, "cluster.maintenance_zone")
     yield Gate("no zone under maintenance", "none" if zone is MISSING else str(zone), zone is MISSING)
     yield equal("database locked", "cluster.database_lock_state.locked", False)
+
+
+def _configuration(configuration: Any, wanted: tuple[str, str] | None) -> Gate:
+    seen = (str(get(configuration, "redundancy_mode")), str(get(configuration, "storage_engine")))
+    # The engine's name is an alias of its newest format: ssd is ssd-2.
+    ok = configuration is not MISSING
+    ok = ok and (wanted is None or (seen[0] == wanted[0] and seen[1].startswith(wanted[1])))
+    return Gate("redundancy and engine", " ".join(seen), ok)
 
 
 def _process_gates(document: Document, limits: Limits) -> Iterator[Gate]:

@@ -61,12 +61,15 @@ def status(name: str, **data) -> str:
     return json.dumps(document)
 
 
-def run(fake, deploy, document: str, installed: str = ""):
+def run(fake, deploy, document: str, installed: str = "", remembers: str = ""):
     return fake(
         deploy,
         store_engine="fdb",
         **DATA,
-        responses={"*": {"status json": document, "readlink": f"current {installed}"}},
+        responses={
+            "*": {"status json": document, "readlink": f"current {installed}"},
+            remembers: {"clusterId": ["current 7.3.77", "database"]},
+        },
     )
 
 
@@ -87,20 +90,15 @@ def outcome(done, operation: str) -> str:
     return re.search(r"fdb1\]\s+(.*?)\s*\n", section)[1]
 
 
-def test_a_database_that_never_was_is_created(fake, deploy):
-    done = run(fake, deploy, status("never_created"))
-    assert outcome(done, CREATE) == "Success"
+def test_a_database_is_created_where_no_host_has_been_part_of_one(fake, deploy):
+    assert outcome(run(fake, deploy, status("healthy")), CREATE) == "Success"
 
 
 def test_an_existing_database_is_never_configured_anew(fake, deploy):
-    for document in ("healthy", "one_machine_lost", "mid_recovery"):
-        assert outcome(run(fake, deploy, status(document)), CREATE) == "No changes"
-
-
-def test_a_silent_cluster_is_never_configured(fake, deploy, monkeypatch):
-    done = run(fake, deploy, "ERROR: no answer")
-    assert done.returncode == 1 and done.operations[-1] == (CREATE, [])
-    assert "recovery state None, 0 of 5 processes" in done.output
+    # One host that remembers a database is enough, whatever the cluster says of itself.
+    for document in (status("healthy"), status("never_created"), "ERROR: no answer"):
+        done = run(fake, deploy, document, remembers="fdb4")
+        assert outcome(done, CREATE) == "No changes"
 
 
 def test_an_unhealthy_cluster_stops_the_run_and_says_what_fails(fake, deploy):
@@ -122,6 +120,15 @@ def test_another_minor_version_is_refused_before_anything_is_done(fake, deploy):
     assert done.returncode != 0
     assert "runs FoundationDB 7.1.61, the data want 7.3.77" in done.output
     assert done.operations == []
+
+
+def test_a_host_of_another_database_is_refused_before_anything_is_done(fake, deploy, tmp_path):
+    run(fake, deploy, status("healthy"))
+    done = fake(
+        deploy, store_engine="fdb", **DATA, responses={"fdb2": {"readlink": "file lab:other@192.0.2.32:4500"}}
+    )
+    assert done.returncode != 0 and done.operations == []
+    assert "fdb2 belongs to the database lab:other" in done.output
 
 
 def test_the_seed_is_made_once(fake, deploy, tmp_path):

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import gevent
 import pytest
 
-from deploys.foundationdb import cluster_file, config, status
+from deploys.foundationdb import cluster_file, config, deploy, status
 from deploys.foundationdb.cluster_file import ClusterFile, ClusterFileError
 from deploys.foundationdb.facts import Installation, Installed
 from deploys.foundationdb.operations import unpack_command
@@ -181,6 +182,26 @@ def test_it_is_kept_on_the_operators_machine(tmp_path):
     assert [each.name for each in path.parent.iterdir()] == ["fdb.cluster"]
 
 
+def test_hosts_that_are_prepared_at_once_get_the_same_seed(monkeypatch, tmp_path):
+    class Busy:
+        def __init__(self, name):
+            self.name = name
+
+        def get_fact(self, fact):
+            gevent.sleep(0.001)  # another host's turn
+            return Installed()
+
+    monkeypatch.setattr(cluster_file, "CLUSTERS", tmp_path)
+    monkeypatch.setattr(deploy, "cluster", lambda: make_cluster(cluster_name="lab"))
+    monkeypatch.setattr(deploy, "inventory", [Busy(f"fdb{n}") for n in range(1, 6)])
+    deploy._seed_file.cache_clear()
+    seeds = [gevent.spawn(deploy.seed_file) for _ in range(5)]
+    gevent.joinall(seeds, timeout=10)
+    deploy._seed_file.cache_clear()
+    assert len({seed.value for seed in seeds}) == 1
+    assert cluster_file.read(tmp_path / "lab" / "fdb.cluster") == seeds[0].value
+
+
 # --- facts
 
 
@@ -190,6 +211,7 @@ def test_an_installation_is_read():
         "release /opt/foundationdb/7.3.77/packages clients server",
         "current 7.3.77",
         "user",
+        "database",
         "seed lab:aaaa@192.0.2.31:4500",
         "file lab:aaaa@192.0.2.32:4500",
     ]
@@ -199,6 +221,7 @@ def test_an_installation_is_read():
         True,
         "lab:aaaa@192.0.2.31:4500",
         "lab:aaaa@192.0.2.32:4500",
+        True,
     )
 
 
@@ -225,13 +248,11 @@ def failing(name: str, **changes) -> set[str]:
 def test_a_healthy_cluster_passes_every_gate():
     health = status.judge(document("healthy"), limits())
     assert health.ok and str(health) == "healthy"
-    assert status.is_created(document("healthy")) and status.is_available(document("healthy"))
+    assert status.is_available(document("healthy"))
 
 
 def test_mid_recovery_is_not_healthy_yet():
-    assert {"recovery state", "active generations", "can bounce cleanly", "data healthy"} <= failing(
-        "mid_recovery"
-    )
+    assert failing("mid_recovery") == {"recovery state", "active generations", "can bounce cleanly"}
 
 
 def test_one_machine_lost():
@@ -248,18 +269,25 @@ def test_one_machine_lost():
     assert "processes in the cluster: 4, without 192.0.2.34:4500" in seen
 
 
-def test_a_database_that_was_never_created():
-    never = document("never_created")
-    assert status.recovery_state(never) == status.NEVER_CREATED
-    assert not status.is_created(never)
-    assert status.can_be_created(never, 5) and not status.can_be_created(never, 6)
+def test_two_machines_lost():
+    seen = {gate.name: gate.seen for gate in status.judge(document("two_machines_lost"), limits()).failing}
+    assert seen["every coordinator reachable"] == "192.0.2.34:4500, 192.0.2.35:4500"
+    assert seen["logs' fault tolerance"] == "1 of 3 copies"
+    assert seen["zones to lose without losing data"] == "0"
+    assert status.is_available(document("two_machines_lost"))
 
 
-def test_without_a_quorum_nothing_is_known_so_nothing_is_created():
-    silent = document("no_quorum")
-    assert status.recovery_state(silent) is None
-    assert not status.is_created(silent) and not status.can_be_created(silent, 0)
-    assert {"available", "coordinators' quorum", "recovery state"} <= failing("no_quorum")
+def test_a_database_that_cannot_be_read_is_known_by_its_coordinators_only():
+    # Never created, or down: a 7.3 cluster controller has nothing to say of either.
+    silent = document("never_created")
+    assert not status.is_available(silent) and status.processes(silent) == []
+    failed = failing("never_created")
+    assert {"available", "recovery state", "processes in the cluster"} <= failed
+    assert not {"coordinators' quorum", "every coordinator reachable", "cluster file up to date"} & failed
+
+
+def test_without_a_quorum():
+    assert {"available", "coordinators' quorum", "every coordinator reachable"} <= failing("no_quorum")
 
 
 @pytest.mark.parametrize("empty", [None, {}, {"cluster": {}, "client": {}}, {"cluster": [], "client": None}])
@@ -311,7 +339,9 @@ def test_a_missing_field_is_a_failure(path):
 def test_limits_are_limits():
     assert failing("healthy", recovered_seconds=86_400) == {"seconds since last recovery"}
     assert failing("healthy", version="7.3.78") == {"one version"}
-    assert failing("healthy", lag_seconds=0) == {"data lag, seconds", "durability lag, seconds"}
+    assert failing("healthy", configuration=("double", "ssd")) == {"redundancy and engine"}
+    assert failing("healthy", configuration=("triple", "ssd")) == set()
+    assert failing("healthy", lag_seconds=-1) == {"data lag, seconds", "durability lag, seconds"}
     assert failing("healthy", queue_bytes=0) == {"log queue, bytes", "storage queue, bytes"}
 
 
