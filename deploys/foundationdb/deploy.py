@@ -11,7 +11,7 @@ from pyinfra.api import OperationError
 from deploys.foundationdb import cluster_file, config, operations, status
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.facts import Installation, Installed
-from deploys.model import Cluster, Host, cluster, this_host
+from deploys.model import Cluster, Host, cluster, short_name, this_host
 from deploys.operations import installed_files, running_unit
 from ops import artifacts
 
@@ -130,8 +130,9 @@ def _seed_file() -> ClusterFile:
     if kept and kept.coordinators == coordinators:
         return kept
     seen = {}
+    members = {member.name for member in the_cluster.group("fdb")}
     for host in inventory:
-        if host.name in {member.name for member in the_cluster.group("fdb")}:
+        if short_name(host.name) in members:
             state: Installed = host.get_fact(Installation)
             if text := state.cluster_file or state.seed:
                 seen[host.name] = cluster_file.parse(text, f"{host.name}: cluster file")

@@ -14,6 +14,7 @@ from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operat
 from deploys.foundationdb import config, status
 from deploys.foundationdb.facts import STATUS_SECONDS, Installation, Status, fdbcli, status_command
 from deploys.foundationdb.status import Document, Limits
+from deploys.model import short_name
 from deploys.operations import run_checked
 
 POLL_SECONDS = 1.0
@@ -115,7 +116,10 @@ def created(redundancy: str, engine: str, members: Iterable[str]) -> Generator[S
     creates nothing where a database exists.
     """
     names = set(members)
-    if any(member.get_fact(Installation).has_database for member in inventory if member.name in names):
+    hosts = [member for member in inventory if short_name(member.name) in names]
+    if len(hosts) != len(names):
+        raise OperationError(f"{host.name}: not every FoundationDB host is in reach, so none is created")
+    if any(member.get_fact(Installation).has_database for member in hosts):
         host.noop("the database exists")
         return
     yield StringCommand(create_command(redundancy, engine))
