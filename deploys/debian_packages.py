@@ -1,7 +1,7 @@
 """Debian packages by component: what each component's `install()` installs, by these very names.
 
-The lab's base image downloads them beforehand, component by component as the deploys install them, so that hosts of
-a lab need no network for them.
+The lab's base image downloads them beforehand, component by component as the deploys install them, so that
+hosts of a lab need no network for them.
 """
 
 DEBIAN_PACKAGES: dict[str, list[str]] = {

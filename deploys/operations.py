@@ -20,6 +20,7 @@ __all__ = [
     "Directory",
     "File",
     "Link",
+    "checked",
     "installed_files",
     "packages",
     "run_checked",
@@ -41,6 +42,12 @@ def run_checked(command: str, what: str, timeout: int = 600) -> list[str]:
         seen = " / ".join(line.strip() for line in output.output.splitlines()[-12:] if line.strip())
         raise OperationError(f"{host.name}: {what}: {seen or 'no output'}")
     return output.stdout_lines
+
+
+def checked(command: str, what: str, timeout: int = 600) -> Generator[StringCommand]:
+    """The same as a step of an operation: a dry run sees a change, and nothing happens before execution."""
+    yield StringCommand("true")
+    run_checked(command, what, timeout)
 
 
 @operation()
@@ -151,12 +158,8 @@ def running_unit(
         if verb is None or (start_only and verb != "start"):
             continue
         acted = True
-        yield StringCommand(units.act_command(name, verb, inputs, block=block))
-        if ready:
-            run_checked(
-                units.ready_command(ready.replace("{unit}", name), ready_seconds, name),
-                f"{name} after {verb}",
-                timeout=ready_seconds + 30,
-            )
+        gate = ready and ready.replace("{unit}", name)
+        act = units.act_command(name, verb, inputs, block=block, ready=gate, ready_seconds=ready_seconds)
+        yield from checked(act, f"{name}: {verb}", timeout=ready_seconds + 120)
     if not acted:
         host.noop("running with the present inputs")

@@ -93,22 +93,37 @@ def action(seen: Seen, *, reload: bool = False) -> str | None:
     return "start"
 
 
-def act_command(name: str, verb: str, inputs: Iterable[str], *, block: bool = True) -> str:
-    """A shell script that does it, shows the unit's log if it fails, and stamps the unit after success."""
-    unit = shlex.quote(name)
-    return "\n".join(
-        [
-            "systemctl daemon-reload",
-            f"systemctl enable --quiet {unit}",
-            f"systemctl reset-failed {unit} 2>/dev/null || true",
-            # The stamp is taken before the act: inputs that change meanwhile must ask for another restart.
-            f"stamp=$({hash_command(inputs)})",
-            f"if ! systemctl {verb} {'' if block else '--no-block '}{unit}; then",
-            f"  echo {shlex.quote(f'{name} failed to {verb}; its log ends:')} >&2",
-            f"  journalctl -u {unit} -n 20 --no-pager -o cat >&2; exit 1; fi",
-            f"mkdir -p {STAMPS} && echo \"$stamp\" > {STAMPS}/{unit}",
-        ]
-    )
+def act_command(
+    name: str,
+    verb: str,
+    inputs: Iterable[str],
+    *,
+    block: bool = True,
+    ready: str | None = None,
+    ready_seconds: int = 30,
+) -> str:
+    """A shell script that does it, waits until the unit is ready, and only then stamps it.
+
+    It fails with the end of the unit's log where the act fails, with what was seen last where the gate does.
+
+    :param block: wait until systemd says that the unit has started
+    :param ready: a shell command, polled until it exits 0
+    """
+    unit, stamp = shlex.quote(name), shlex.quote(f"{STAMPS}/{name}")
+    lines = [
+        "systemctl daemon-reload",
+        f"systemctl enable --quiet {unit}",
+        f"systemctl reset-failed {unit} 2>/dev/null || true",
+        # Hashed before the act: inputs that change meanwhile must ask for another restart.
+        f"inputs=$({hash_command(inputs)})",
+        f"rm -f {stamp}",
+        f"if ! systemctl {verb} {'' if block else '--no-block '}{unit}; then",
+        f"  echo {shlex.quote(f'{name} failed to {verb}; its log ends:')} >&2",
+        f"  journalctl -u {unit} -n 20 --no-pager -o cat >&2; exit 1; fi",
+    ]
+    if ready:
+        lines.append(f"( {ready_command(ready, ready_seconds, name)} ) || exit 1")
+    return "\n".join([*lines, f'mkdir -p {STAMPS} && echo "$inputs" > {stamp}'])
 
 
 def ready_command(ready: str, seconds: int, name: str) -> str:

@@ -60,10 +60,8 @@ def slot_runs(
         verb = verbs[unit] or ("restart" if moves else None)
         if verb is None:
             continue
-        run_checked(unit_states.act_command(unit, verb, inputs), f"{unit} of release {version}")
-        forget = f"rm -f {unit_states.STAMPS}/{shlex.quote(unit)}"  # or the next run would take it for done
-        wait = unit_states.ready_command(ready[unit], READY_SECONDS, unit)
-        run_checked(f"( {wait} ) || {{ {forget}; exit 1; }}", f"{unit} of release {version}", READY_SECONDS + 30)
+        act = unit_states.act_command(unit, verb, inputs, ready=ready[unit], ready_seconds=READY_SECONDS)
+        run_checked(act, f"{unit} of release {version}")
 
 
 @operation()

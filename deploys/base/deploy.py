@@ -33,7 +33,7 @@ def kernel_profile() -> Generator[StringCommand]:
     """The profile's values are in force, read back; what this host cannot set is reported by name."""
     readings = host.get_fact(KernelProfile)
     if not readings or any(reading.state == "differs" for reading in readings):
-        yield StringCommand("true")  # the change itself is below: its output has to be read
+        yield StringCommand("true")  # a dry run ends here; the act itself is below, because its output is read
         readings = config.parse_report(run_checked(f"{APPLY} apply", "kernel profile"))
     else:
         host.noop("all values read back as wanted")

@@ -110,7 +110,7 @@ def test_both_lanes_answer_through_the_virtual_address(lab: LabUnderTest, lane: 
 
 
 def test_a_write_is_read_back_on_both_lanes(lab: LabUnderTest) -> None:
-    profile = json.loads(curl(lab, "/v1/profiles/p1")[2]) | {"name": f"written at {time.time()}"}
+    profile = json.loads(curl(lab, "/v1/profiles/p1")[2]) | {"id": "written", "name": f"written at {time.time()}"}
     status, headers, _ = curl(lab, "/v1/profiles/written", "-X", "PUT", "-d", json.dumps(profile))
     assert status in (200, 201, 204), headers
     assert headers["x-lane"] == "wsgi"
@@ -130,7 +130,8 @@ def test_etcd_is_healthy_and_asks_for_certificates(lab: LabUnderTest) -> None:
 def test_the_store_is_the_one_that_was_asked_for(lab: LabUnderTest) -> None:
     if engine(lab) != "fdb":
         pytest.skip("FoundationDB's packages are not in the artifacts directory: the lab runs on etcd")
-    status = lab.ssh("fdb1", "/opt/foundationdb/current/bin/fdbcli -C /var/lib/foundationdb/fdb.cluster --exec 'status json'")
+    fdbcli = "/opt/foundationdb/current/bin/fdbcli -C /var/lib/foundationdb/fdb.cluster"
+    status = lab.ssh("fdb1", f"{fdbcli} --timeout 20 --exec 'status json'")
     document = json.loads(status.stdout[status.stdout.index("{") :])
     assert document["cluster"]["configuration"]["redundancy_mode"] == "triple"
     assert document["cluster"]["configuration"]["coordinators_count"] == 5
@@ -148,7 +149,8 @@ def test_ports_are_open_to_whom_they_are_for_and_to_nobody_else(lab: LabUnderTes
     app = lab.plan.host("app1").address
 
     def reaches(host: str, port: int) -> bool:
-        return lab.ssh(host, f"timeout 2 bash -c '</dev/tcp/{app}/{port}' 2>/dev/null", check=False).returncode == 0
+        knock = f"timeout 2 bash -c '</dev/tcp/{app}/{port}' 2>/dev/null"
+        return lab.ssh(host, knock, check=False).returncode == 0
 
     assert reaches("proxy1", 7000) and reaches("proxy1", 8000)
     assert not reaches("metrics1", 7000) and not reaches("metrics1", 8000)
@@ -157,7 +159,8 @@ def test_ports_are_open_to_whom_they_are_for_and_to_nobody_else(lab: LabUnderTes
 
 
 def test_services_do_not_run_as_root_and_listen_where_they_should(lab: LabUnderTest) -> None:
-    users = lab.ssh("app1", "ps -eo user:20,args | grep -E 'services[.]|gunicorn' | cut -d' ' -f1 | sort -u").stdout
+    processes = "ps -eo user:20,args | grep -E '[s]ervices[.]|[g]unicorn' | cut -d' ' -f1 | sort -u"
+    users = lab.ssh("app1", processes).stdout
     assert users.split() == ["griddle"]
     listening = lab.ssh("app1", "ss -Hltn | awk '{print $4}'").stdout
     for port in (7000, 7001, 8000, 8001):

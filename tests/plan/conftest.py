@@ -77,9 +77,9 @@ def fake(tmp_path):
             "".join(f"{group} = {hosts!r}\n" for group, hosts in groups.items())
             + "from deploys.check import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
         )
+        pyinfra = [Path(sys.executable).parent / "pyinfra", "-y", "--group-data", "inventory/group_data"]
         done = subprocess.run(
-            [Path(sys.executable).parent / "pyinfra", "-y", "--group-data", "inventory/group_data", inventory, deploy]
-            + list(arguments),
+            [*pyinfra, inventory, deploy, *arguments],
             cwd=ROOT, env=os.environ | {"GRIDDLE_STATE": str(tmp_path / "state")},
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip

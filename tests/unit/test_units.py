@@ -82,3 +82,24 @@ def test_a_gate_that_stays_shut_says_what_it_saw_last():
     assert done.returncode == 1
     assert "etcd.service: not ready after 1 s" in done.stdout
     assert "unhealthy: no leader" in done.stdout
+
+
+@pytest.mark.parametrize(("ready", "code", "stamped"), [("true", 0, True), ("echo down; false", 1, False)])
+def test_a_unit_is_stamped_only_when_it_is_ready(tmp_path, monkeypatch, ready, code, stamped):
+    """Or the next run would take a unit that never served for done."""
+    monkeypatch.setattr(units, "STAMPS", str(tmp_path / "applied"))
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "input").write_text("x")
+    script = units.act_command("x.service", "restart", [str(tmp_path / "input")], ready=ready, ready_seconds=1)
+    done = subprocess.run(
+        ["sh", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert (tmp_path / "applied" / "x.service").exists() == stamped
+    if stamped:
+        stamp = (tmp_path / "applied" / "x.service").read_text().strip()
+        look = subprocess.run(
+            ["sh", "-c", units.hash_command([str(tmp_path / "input")])], capture_output=True, text=True
+        )
+        assert stamp == look.stdout.strip()
