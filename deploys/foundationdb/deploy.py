@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from gevent.lock import BoundedSemaphore
 from pyinfra import inventory
@@ -64,35 +65,37 @@ def activate() -> None:
     host, the_cluster = this_host(), cluster()
     if not _is_server(host):
         return
-    running_unit(
-        name="foundationdb | fdbmonitor runs",
-        unit=config.UNIT,
-        # Not foundationdb.conf: fdbmonitor reads it by itself, and processes take it at their next start.
-        inputs=[config.UNIT_FILE],
-        ready=config.listening_command(host),
-    )
-    if host != the_cluster.group("fdb")[0]:
-        return
     # What concerns the whole database is done from one host.
-    wanted = config.wanted_processes(the_cluster)
-    data = host.data
-    operations.created(
-        name=f"foundationdb | a {data['fdb_redundancy']} {data['fdb_engine']} database exists",
-        redundancy=data["fdb_redundancy"],
-        engine=data["fdb_engine"],
-        members=[member.name for member in the_cluster.group("fdb")],
-    )
-    operations.running_as_configured(
-        name="foundationdb | all processes run as configured",
-        wanted=wanted,
-        limits=limits(the_cluster),
-        seconds=data["fdb_health_seconds"],
-    )
-    operations.healthy(
-        name="foundationdb | gate: healthy",
-        limits=limits(the_cluster, data["fdb_version"]),
-        seconds=data["fdb_health_seconds"],
-    )
+    first = host == the_cluster.group("fdb")[0]
+    data, healthy = host.data, limits(the_cluster, host.data["fdb_version"])
+    unit: dict[str, Any] = {
+        "unit": config.UNIT,
+        # Not foundationdb.conf: fdbmonitor reads it by itself, and processes take it at their next start.
+        "inputs": [config.UNIT_FILE],
+        "ready": config.listening_command(host),
+    }
+    running_unit(name="foundationdb | fdbmonitor is started", **unit, start_only=True)
+    if first:
+        operations.created(
+            name=f"foundationdb | a {data['fdb_redundancy']} {data['fdb_engine']} database exists",
+            redundancy=data["fdb_redundancy"],
+            engine=data["fdb_engine"],
+            members=[member.name for member in the_cluster.group("fdb")],
+        )
+        operations.running_as_configured(
+            name="foundationdb | all processes run as configured",
+            wanted=config.wanted_processes(the_cluster),
+            limits=limits(the_cluster),
+            seconds=data["fdb_health_seconds"],
+        )
+        operations.healthy(name="foundationdb | gate: healthy", limits=healthy, seconds=data["fdb_health_seconds"])
+    # A monitor takes its processes with it. A healthy cluster bears that on all hosts at once, as it bears a
+    # bounce; one after another would cost a recovery each.
+    running_unit(name="foundationdb | fdbmonitor runs its unit as it is now", **unit)
+    if first:
+        operations.healthy(
+            name="foundationdb | gate: still healthy", limits=healthy, seconds=data["fdb_health_seconds"]
+        )
 
 
 def limits(the_cluster: Cluster, version: str | None = None) -> status.Limits:

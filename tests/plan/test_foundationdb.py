@@ -78,10 +78,17 @@ def test_a_running_cluster(fake, deploy):
     assert done.returncode == 0, done.output
     ran = {name: sorted(hosts) for name, hosts in done.operations}
     assert ran[f"foundationdb | version {VERSION} is unpacked in /opt/foundationdb"] == CLIENTS + SERVERS
-    assert ran["foundationdb | fdbmonitor runs"] == SERVERS
+    assert ran["foundationdb | fdbmonitor is started"] == SERVERS
     assert ran["foundationdb | the client's own cluster file"] == CLIENTS
     assert [ran[name] for name in (CREATE, BOUNCE, GATE)] == [["fdb1"]] * 3
-    assert [name for name, _ in done.operations][-3:] == [CREATE, BOUNCE, GATE]
+    assert [name for name, _ in done.operations][-6:] == [
+        "foundationdb | fdbmonitor is started",
+        CREATE,
+        BOUNCE,
+        GATE,
+        "foundationdb | fdbmonitor runs its unit as it is now",
+        "foundationdb | gate: still healthy",
+    ]
 
 
 def outcome(done, operation: str) -> str:
