@@ -1,10 +1,9 @@
-"""SP, the nanomsg wire protocol, and Griddle's request and reply on top of it. nginx/lua/sp.lua writes the
-same.
+"""SP, the nanomsg wire protocol, and Griddle's request and reply on top of it. nginx/lua/sp.lua writes the same.
 
-SP itself (nanomsg RFC "sp-tcp-mapping", "sp-request-reply"): on connect, each side sends 8 bytes: 00 'S' 'P'
-00, the protocol number (REQ 0x0030, REP 0x0031), 00 00. Then messages: a 64-bit big-endian length, and the
-payload; over ipc a byte 01 precedes the length. A REQ's payload begins with a 32-bit request ID whose top bit
-is set; the reply begins with the same ID. What follows the ID is ours (integers big-endian):
+SP itself (nanomsg RFC "sp-tcp-mapping", "sp-request-reply"): on connect, each side sends 8 bytes: 00 'S' 'P' 00,
+the protocol number (REQ 0x0030, REP 0x0031), 00 00. Then messages: a 64-bit big-endian length, and the payload;
+over ipc a byte 01 precedes the length. A REQ's payload begins with a 32-bit request ID whose top bit is set; the
+reply begins with the same ID. What follows the ID is ours (integers big-endian):
 
 request, version 1                                  reply, version 1
   0  1  magic 'G'                                     0  1  magic 'G'
@@ -26,12 +25,14 @@ newer caller.
 A *version* of a value is 10 bytes that only grow; ABSENT (ten zero bytes) stands for "no value". A *record*
 is a value's version followed by the value.
 
-operation   request body                                            body of an OK reply GET       key
-record RANGE     flags (bit 0: from the end), u32 limit, u16 length      u16 length + key, u32 length +
-record, for each of begin, begin, end (not included) TRANSACT  u16 checks, each: u16 length + key, version it
-must     the new version of all that was written have; u16 writes, each: u16 length + key, u32 length + value
-(length DELETE: no value follows) PING      empty                                                   empty; the
-store was read for it
+operation   request body                                            body of an OK reply
+GET       key                                                       record
+RANGE     flags (bit 0: from the end), u32 limit, u16 length        u16 length + key, u32 length + record, for each
+          of begin, begin, end (not included)
+TRANSACT  u16 checks, each: u16 length + key, version it must have  the new version of all that was written
+          u16 writes, each: u16 length + key, u32 length + value
+          (length DELETE: no value follows)
+PING      empty                                                     empty; the store was read for it
 
 The body of any other reply is a line of UTF-8 for people.
 """

@@ -15,8 +15,10 @@ from typing import Protocol
 
 from services.sp import ABSENT, VERSION_BYTES
 
-__all__ = [ "ABSENT", "KEY_LIMIT_BYTES", "OPERATIONS_LIMIT", "VERSION_BYTES", "Conflict", "Engine",
-"EngineError", "Invalid", "TooLarge", "Unavailable", "check_key", "check_transaction", ]  # fmt: skip
+__all__ = [
+    "ABSENT", "KEY_LIMIT_BYTES", "OPERATIONS_LIMIT", "VERSION_BYTES", "Conflict", "Engine", "EngineError",
+    "Invalid", "TooLarge", "Unavailable", "check_key", "check_transaction",
+]  # fmt: skip
 
 KEY_LIMIT_BYTES = 1024
 OPERATIONS_LIMIT = 128  # checks plus writes of one transaction: etcd's default --max-txn-ops
