@@ -179,6 +179,20 @@ def test_a_configuration_that_nginx_or_etcd_rejects_never_replaces_a_working_one
     assert curl(lab, "/v1/profiles/p1")[0] == 200
 
 
+def answers_within(lab: LabUnderTest, seconds: float, *arguments: str) -> float:
+    """Seconds until ten reads in a row are answered."""
+    started = time.monotonic()
+    good = 0
+    while good < 10:
+        try:
+            good = good + 1 if curl(lab, "/v1/profiles/p1", *arguments)[0] == 200 else 0
+        except AssertionError:  # of curl: no connection
+            good = 0
+        assert time.monotonic() - started < seconds, f"no answers after {seconds} s"
+        time.sleep(0 if good else 0.2)
+    return time.monotonic() - started
+
+
 def test_the_virtual_address_moves_when_its_proxy_loses_power(lab: LabUnderTest) -> None:
     holder = next(
         proxy for proxy in ("proxy1", "proxy2")
@@ -186,23 +200,18 @@ def test_the_virtual_address_moves_when_its_proxy_loses_power(lab: LabUnderTest)
     )  # fmt: skip
     lab.griddle("lab", "stop", holder)
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                assert curl(lab, "/v1/profiles/p1")[0] == 200
-                break
-            except AssertionError:
-                assert time.monotonic() < deadline, "the other proxy did not take the virtual address over"
-                time.sleep(0.5)
+        print(f"virtual address lost with {holder}: back after {answers_within(lab, 20):.1f} s")
     finally:
         lab.griddle("lab", "start", holder)
 
 
 def test_a_host_that_lost_power_serves_again_by_itself(lab: LabUnderTest) -> None:
+    """An app host is also an etcd member: where it led, reads of the etcd engine wait for an election."""
     lab.griddle("lab", "stop", "app1")
-    for _ in range(20):
-        assert curl(lab, "/v1/profiles/p1", "-H", "X-Lane: direct")[0] == 200
-    lab.griddle("lab", "start", "app1")
+    try:
+        print(f"app1 lost: reads go on after {answers_within(lab, 20, '-H', 'X-Lane: direct'):.1f} s")
+    finally:
+        lab.griddle("lab", "start", "app1")
     lab.pyinfra("-y", *ALL)
     done = lab.ssh("app1", "systemctl is-active griddle-store@a-0 griddle-front@a-0 etcd")
     assert done.stdout.split() == ["active"] * 3
