@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import sys
+import textwrap
 import time
 from collections import defaultdict
 
 from pyinfra.api.state import BaseStateCallback, State
 
+_INDENT = {"initial_indent": " " * 8, "subsequent_indent": " " * 8, "break_on_hyphens": False}
 _seconds: dict[str, float] = defaultdict(float)
 _changes: dict[str, int] = defaultdict(int)
 _refused: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -54,12 +56,13 @@ def _print() -> None:
     out = sys.stderr
     if _refused:
         print("\n--> Not settable on these hosts (kept as they are):", file=out)
-        by_hosts: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        by_reason: dict[tuple[tuple[str, ...], str], list[str]] = defaultdict(list)
         for (key, why), hosts in _refused.items():
-            by_hosts[tuple(sorted(hosts))].append(f"{key} ({why})" if why else key)
-        for hosts, keys in by_hosts.items():
+            by_reason[tuple(sorted(hosts)), why].append(key)
+        for (hosts, why), keys in by_reason.items():
             who = f"{len(hosts)} hosts" if len(hosts) > 3 else ", ".join(hosts)
-            print(f"    {who}: {', '.join(sorted(keys))}", file=out)
+            print(f"    {who}, {why or 'no reason given'}:", file=out)
+            print(textwrap.fill(" ".join(sorted(keys)), 110, **_INDENT), file=out)
     if failed := _Clock.component:  # an operation that never ended
         _seconds[failed] += time.monotonic() - _Clock.started
     if _seconds:

@@ -55,9 +55,11 @@ def units(host: Host, slot: str) -> list[str]:
     ]
 
 
-def inputs(slot: str) -> list[str]:
+def inputs(slot: str, store_engine: str) -> list[str]:
     """What a worker was started with, besides its release."""
-    return [CONFIGURATION, *UNIT_FILES.values(), "/usr/local/lib/griddle/worker", f"{SLOTS}/{slot}/VERSION"]
+    certificates = [config.PKI] if store_engine == "etcd" else []  # that engine reads them once
+    worker = [*UNIT_FILES.values(), "/usr/local/lib/griddle/worker", f"{SLOTS}/{slot}/VERSION"]
+    return [CONFIGURATION, *certificates, *worker]
 
 
 def ready(host: Host, unit: str, version: str) -> str:

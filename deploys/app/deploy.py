@@ -49,7 +49,7 @@ def activate() -> None:
             slot=slot,
             version=version,
             units=names,
-            inputs=config.inputs(slot),
+            inputs=config.inputs(slot, this.data["store_engine"]),
             ready={unit: config.ready(this, unit, version) for unit in names},
             _serial=True,
         )
