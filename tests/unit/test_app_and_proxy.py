@@ -36,9 +36,10 @@ def test_a_slots_units_are_rolled_stores_first(cluster: model.Cluster) -> None:
 
 
 def test_a_worker_is_restarted_for_its_configuration_its_unit_and_its_release() -> None:
-    assert "/etc/griddle/griddle.toml" in app.inputs("a")
-    assert "/etc/griddle/slots/a/VERSION" in app.inputs("a")
-    assert "/etc/systemd/system/griddle-store@.service" in app.inputs("a")
+    assert "/etc/griddle/griddle.toml" in app.inputs("a", "fdb")
+    assert "/etc/griddle/slots/a/VERSION" in app.inputs("a", "fdb")
+    assert "/etc/systemd/system/griddle-store@.service" in app.inputs("a", "fdb")
+    assert "/etc/griddle/pki" in app.inputs("a", "etcd")
 
 
 def test_a_front_is_ready_when_it_answers_from_the_store_as_the_wanted_release(cluster: model.Cluster) -> None:
