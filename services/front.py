@@ -2,8 +2,8 @@
 
     gunicorn --config python:services.run_front services.front:application
 
-Routes: GET, HEAD, PUT /v1/profiles/{id}; GET /healthz (this process), /readyz (the store answers), /version.
-Errors are RFC 9457 problem documents. Every answer carries X-Release.
+Routes: GET, HEAD, PUT, DELETE /v1/profiles/{id}; GET /healthz (this process), /readyz (the store answers),
+/version. Errors are RFC 9457 problem documents. Every answer carries X-Release.
 """
 
 import logging
@@ -14,13 +14,14 @@ from http import HTTPStatus
 from services import profile, sp
 from services.client import StoreAway, StoreClient
 from services.config import Config, load
-from services.http import Answer, Problem, Request, entity_tag, json_answer, matches, version_of
+from services.http import Answer, Problem, Request, entity_tag, json_answer, matches, tags_of, version_of
 from services.metrics import Metrics
 from services.release import running_release
 
 WRITE_DEADLINE_MS = 5000
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 PROFILES = "/v1/profiles/"
+TRIES = 5  # of a transaction whose conflict is not the client's
 
 log = logging.getLogger("front")
 
@@ -59,12 +60,17 @@ class Front:
 
     def _route(self, request: Request) -> Answer:
         if request.path.startswith(PROFILES):
-            profile_id = profile.checked_id(request.path[len(PROFILES) :])
+            profile_id, slash, _ = request.path[len(PROFILES) :].partition("/")
+            profile.checked_id(profile_id)
+            if slash:
+                raise Problem(404, "no such resource")
             if request.method in ("GET", "HEAD"):
                 return self._get_profile(request, profile_id)
             if request.method == "PUT":
                 return self._put_profile(request, profile_id)
-            raise _NotAllowed("GET, HEAD, PUT")
+            if request.method == "DELETE":
+                return self._delete_profile(request, profile_id)
+            raise _NotAllowed("GET, HEAD, PUT, DELETE")
         handler = self._static.get(request.path)
         if handler is None:
             raise Problem(404, "no such resource")
@@ -86,7 +92,7 @@ class Front:
     def _put_profile(self, request: Request, profile_id: str) -> Answer:
         value = profile.stored(profile_id, request.body(self._value_limit_bytes))
         if len(value) > self._value_limit_bytes:
-            raise Problem(413, f"profile of {len(value)} bytes, limit {self._value_limit_bytes}")
+            raise Problem(413, f"profile of {len(value)} bytes, limit {self._value_limit_bytes}", field="body")
         key = profile.key_of(profile_id)
         body = sp.transact_body(self._conditions(request, key), {key: value})
         reply = self._client.ask(sp.TRANSACT, body, WRITE_DEADLINE_MS)
@@ -96,25 +102,47 @@ class Front:
             raise _problem_of(reply)
         return Answer(204, [("ETag", entity_tag(reply.body))], b"")
 
+    def _delete_profile(self, request: Request, profile_id: str) -> Answer:
+        key = profile.key_of(profile_id)
+        checks = self._conditions(request, key)
+        if sp.ABSENT in checks.values():
+            raise Problem(400, "with DELETE only If-Match is understood", field="If-None-Match")
+        for _ in range(TRIES):
+            seen = checks or {key: self._version_of(key, missing=404)}
+            reply = self._client.ask(sp.TRANSACT, sp.transact_body(seen, {key: None}), WRITE_DEADLINE_MS)
+            if reply.status == sp.OK:
+                return Answer(204, [], b"")
+            if reply.status != sp.CONFLICT:
+                raise _problem_of(reply)
+            if checks:
+                raise Problem(412, "the profile has another version")
+        raise Problem(503, "the profile changes all the time")
+
     def _conditions(self, request: Request, key: bytes) -> dict[bytes, bytes]:
         """What If-Match or If-None-Match ask of the profile, as checks of the transaction."""
-        if (tag := request.header("IF_MATCH")) is not None:
-            if tag.strip() == "*":
-                return {key: self._present_version(key)}
-            version = version_of(tag.strip())
-            if version is None:
-                raise Problem(412, "If-Match: not an entity tag of this profile", field="If-Match")
-            return {key: version}
-        if (tag := request.header("IF_NONE_MATCH")) is not None:
-            if tag.strip() != "*":
-                raise Problem(400, "with PUT only * is understood", field="If-None-Match")
+        match, none_match = request.header("IF_MATCH"), request.header("IF_NONE_MATCH")
+        if match is not None and none_match is not None:
+            raise Problem(400, "contradicts If-Match", field="If-None-Match")
+        if none_match is not None:
+            if none_match.strip() != "*":
+                raise Problem(400, "with a write only * is understood", field="If-None-Match")
             return {key: sp.ABSENT}
-        return {}
+        if match is None:
+            return {}
+        anything = match.strip() == "*"
+        tags = [] if anything else tags_of(match, "If-Match")
+        if len(tags) == 1 and (version := version_of(tags[0])) not in (None, sp.ABSENT):
+            return {key: version}
+        version = self._version_of(key, missing=412)
+        if not anything and entity_tag(version) not in tags:
+            raise Problem(412, "the profile has another version")
+        return {key: version}
 
-    def _present_version(self, key: bytes) -> bytes:
+    def _version_of(self, key: bytes, missing: int) -> bytes:
+        """The profile's present version; a problem with status `missing` if there is none."""
         reply = self._client.ask(sp.GET, key, self._read_deadline_ms)
         if reply.status == sp.NOT_FOUND:
-            raise Problem(412, "no such profile")
+            raise Problem(missing, "no such profile")
         if reply.status != sp.OK:
             raise _problem_of(reply)
         return reply.body[: sp.VERSION_BYTES]

@@ -1,6 +1,7 @@
 """The little of HTTP that handlers need: a request, answers, RFC 9457 problem documents, entity tags."""
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,6 +10,8 @@ from typing import NamedTuple
 from services.sp import VERSION_BYTES
 
 RETRY_SECONDS = 1
+FIELD_CHARACTERS = 100  # of a client's own field name, in a problem document
+TAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
 class Answer(NamedTuple):
@@ -32,7 +35,8 @@ class Problem(Exception):
             "detail": self.detail,
         }
         if self.field is not None:
-            document["field"] = self.field
+            # the client's own text, which may be long or half a surrogate pair
+            document["field"] = self.field[:FIELD_CHARACTERS].encode("utf-8", "replace").decode()
         headers = [("Content-Type", "application/problem+json")]
         if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers.append(("Retry-After", str(RETRY_SECONDS)))
@@ -57,14 +61,14 @@ class Request:
         """The whole body; 411, 400 or 413 where its length is missing, not a number or above the limit."""
         text = self.environ.get("CONTENT_LENGTH") or ""
         if not text:
-            raise Problem(411, "Content-Length is required")
+            raise Problem(411, "Content-Length is required", field="Content-Length")
         if not text.isascii() or not text.isdigit():
             raise Problem(400, "Content-Length is not a number", field="Content-Length")
-        if int(text) > limit_bytes:
-            raise Problem(413, f"body of {int(text)} bytes, limit {limit_bytes}")
+        if len(text) > 18 or int(text) > limit_bytes:
+            raise Problem(413, f"body of {int(text[:20])} bytes, limit {limit_bytes}", field="body")
         body = self.environ["wsgi.input"].read(int(text))
         if len(body) != int(text):
-            raise Problem(400, "the body is shorter than Content-Length")
+            raise Problem(400, "the body is shorter than Content-Length", field="body")
         return body
 
 
@@ -100,3 +104,11 @@ def version_of(tag: str) -> bytes | None:
 def matches(header: str, tag: str) -> bool:
     """Whether an If-None-Match header holds `tag` (weak comparison)."""
     return header.strip() == "*" or any(part.strip().removeprefix("W/") == tag for part in header.split(","))
+
+
+def tags_of(header: str, name: str) -> list[str]:
+    """The entity tags of an If-Match header; raises a 400 that names it where it is no list of tags."""
+    tags = [part.strip() for part in header.split(",")]
+    if not all(TAG.fullmatch(tag) for tag in tags):
+        raise Problem(400, "must be * or a list of entity tags", field=name)
+    return tags

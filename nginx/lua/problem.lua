@@ -13,11 +13,16 @@ local TITLES = {
 }
 local RETRY_SECONDS = 1
 
+-- What nginx itself refuses is the fault of this part of the request.
+local FIELDS = { [411] = "Content-Length", [413] = "body", [414] = "path", [431] = "headers" }
+
 -- Ends the request with a problem document. `lane` and `release`: who is answering, by default this proxy for the
--- cluster's release.
-function M.send(status, detail, lane, release)
+-- cluster's release. `field`: what is wrong with the request.
+function M.send(status, detail, lane, release, field)
     local title = TITLES[status] or "Error"
-    local body = cjson.encode({ type = "about:blank", title = title, status = status, detail = detail }) .. "\n"
+    local body = cjson.encode({
+        type = "about:blank", title = title, status = status, detail = detail, field = field,
+    }) .. "\n"
     ngx.status = status
     local header = ngx.header
     header["Content-Type"] = "application/problem+json"
@@ -39,7 +44,8 @@ function M.from_nginx()
     elseif not TITLES[status] then
         status = status >= 500 and 500 or 400
     end
-    return M.send(status, status == 503 and "no front worker answered" or nil, ngx.var.upstream_addr and "wsgi" or "proxy")
+    local detail = status == 503 and "no front worker answered" or nil
+    return M.send(status, detail, ngx.var.upstream_addr and "wsgi" or "proxy", nil, FIELDS[status])
 end
 
 return M

@@ -45,8 +45,8 @@ function M.handle()
         if find(id, "/", 1, true) then
             return ngx.exec("@front_read")
         end
-        return problem.send(400, "id: 1 to 64 letters, digits, '-' and '_', beginning with a letter or digit",
-                            "direct")
+        return problem.send(400, "1 to 64 letters, digits, '-' and '_', beginning with a letter or digit",
+                            "direct", nil, "id")
     end
     return M.read(KEY_PREFIX .. id)
 end
