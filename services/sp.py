@@ -34,6 +34,9 @@ TRANSACT  u16 checks, each: u16 length + key, version it must have  the new vers
           (length DELETE: no value follows)
 PING      empty                                                     empty; the store was read for it
 
+A written key that ends with VERSION_PLACE is an *append*: the store puts 10 bytes in its place, which grow with
+each append in the order of the commits. One transaction appends once at most.
+
 The body of any other reply is a line of UTF-8 for people.
 """
 
@@ -48,6 +51,7 @@ MAGIC = 0x47
 VERSION = 1
 ABSENT = bytes(10)
 VERSION_BYTES = len(ABSENT)
+VERSION_PLACE = b"\xff{version}"
 
 GET, RANGE, TRANSACT, PING = 1, 2, 3, 4
 

@@ -5,6 +5,10 @@
 - A version is 10 bytes; each transaction's is greater, as bytes, than that of any transaction that had ended
   before it began, and all that one transaction writes has the same. ABSENT is smaller than all.
 - A record is a value's version followed by the value: what a read returns, and what goes out to the caller.
+- A written key that ends with VERSION_PLACE is an append: 10 bytes stand in its place, greater than those of every
+  earlier append under the same prefix, in the order of the commits; nobody who has read a range of them finds one
+  before its end later. Its record's version is the transaction's. Such keys are read by range and deleted, not
+  checked. A transaction appends once at most.
 - Reads see everything that was acknowledged before they began, and all of one call at one moment.
 - Every call ends within about `timeout_ms`, with Unavailable if the store has not answered. The engine
   recovers by itself when the store is back. An engine may be used from several threads.
@@ -13,11 +17,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from services.sp import ABSENT, VERSION_BYTES
+from services.sp import ABSENT, VERSION_BYTES, VERSION_PLACE
 
 __all__ = [
-    "ABSENT", "KEY_LIMIT_BYTES", "OPERATIONS_LIMIT", "VERSION_BYTES", "Conflict", "Engine", "EngineError",
-    "Invalid", "TooLarge", "Unavailable", "check_key", "check_transaction",
+    "ABSENT", "KEY_LIMIT_BYTES", "OPERATIONS_LIMIT", "VERSION_BYTES", "VERSION_PLACE", "Conflict", "Engine",
+    "EngineError", "Invalid", "TooLarge", "Unavailable", "appended_prefix", "check_key", "check_transaction",
 ]  # fmt: skip
 
 KEY_LIMIT_BYTES = 1024
@@ -81,13 +85,26 @@ def check_transaction(
     """Raises Invalid or TooLarge for a transaction that no engine may accept."""
     if not writes:
         raise Invalid("a transaction without writes")
-    if len(checks) + len(writes) > OPERATIONS_LIMIT:
+    appends = [key for key in writes if key.endswith(VERSION_PLACE)]
+    if len(appends) > 1:
+        raise Invalid(f"{len(appends)} appends in one transaction, limit 1")
+    if appends and writes[appends[0]] is None:
+        raise Invalid("an append needs a value")
+    if len(checks) + len(writes) + len(appends) > OPERATIONS_LIMIT:  # etcd needs one more for an append
         raise TooLarge(f"transaction of {len(checks) + len(writes)} checks and writes, limit {OPERATIONS_LIMIT}")
     for key, version in checks.items():
         check_key(key)
         if len(version) != VERSION_BYTES:
             raise Invalid(f"version of {len(version)} bytes, {VERSION_BYTES} expected")
     for key, value in writes.items():
-        check_key(key)
+        check_key(key.removesuffix(VERSION_PLACE) + ABSENT if key in appends else key)
         if value is not None and len(value) > value_limit_bytes:
             raise TooLarge(f"value of {len(value)} bytes, limit {value_limit_bytes}")
+
+
+def appended_prefix(writes: Mapping[bytes, bytes | None]) -> bytes | None:
+    """What stands before VERSION_PLACE in the transaction's append, if it has one."""
+    for key in writes:
+        if key.endswith(VERSION_PLACE):
+            return key.removesuffix(VERSION_PLACE)
+    return None

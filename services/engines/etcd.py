@@ -6,6 +6,10 @@ transaction that only reads goes through etcd's read index unless every part of 
 never set here. Documented limits that shape this file: 128 operations per transaction (--max-txn-ops), 1.5
 MiB per request.
 
+An append needs a position that nobody else takes: the revision in which the log's guard, one key for each
+prefix, was written last, in a transaction that checks and writes the guard. Appends to one prefix therefore
+commit one after another; one that finds another guard has written nothing, and is tried again with what it found.
+
 The gateway calls its own gRPC endpoint with the server's certificate, so where etcd checks client
 certificates that one needs both the serverAuth and the clientAuth usage.
 """
@@ -25,9 +29,11 @@ from services.engines.base import (
     ABSENT,
     OPERATIONS_LIMIT,
     VERSION_BYTES,
+    VERSION_PLACE,
     Conflict,
     EngineError,
     Unavailable,
+    appended_prefix,
     check_key,
     check_transaction,
 )
@@ -36,6 +42,7 @@ CONNECT_SHARE = 0.5  # of the time left: so that a dead member leaves time for a
 CONNECTION_ERRORS = (OSError, http.client.HTTPException)
 GRPC_INVALID_ARGUMENT, GRPC_OUT_OF_RANGE = 3, 11
 MORE_BYTES = VERSION_BYTES - 8
+GUARD_PREFIX = b"griddle/appended/"
 
 
 class EtcdEngine:
@@ -48,6 +55,8 @@ class EtcdEngine:
         self._tls = _tls_context(config)
         self._threads = threading.local()
         self._connections: set[http.client.HTTPConnection] = set()
+        self._appending = threading.Lock()  # this process's appends take turns instead of meeting at the guard
+        self._guards: dict[bytes, int] = {}  # by prefix the guard's last known revision
 
     def get_many(self, keys: Sequence[bytes], timeout_ms: int) -> list[bytes | None]:
         deadline = time.monotonic() + timeout_ms / 1000
@@ -80,27 +89,53 @@ class EtcdEngine:
         self, checks: Mapping[bytes, bytes], writes: Mapping[bytes, bytes | None], timeout_ms: int
     ) -> bytes:
         check_transaction(checks, writes, self._value_limit_bytes)
-        transaction = {
-            "compare": [
-                {
-                    "key": _encode(key),
-                    "target": "MOD",
-                    "result": "EQUAL",
-                    "mod_revision": int.from_bytes(version[:8], "big"),  # 0: the key does not exist
-                }
-                for key, version in checks.items()
-            ],
-            "success": [
-                {"request_delete_range": {"key": _encode(key)}}
-                if value is None
-                else {"request_put": {"key": _encode(key), "value": _encode(value)}}
-                for key, value in writes.items()
-            ],
-        }
-        answer = self._write("/v3/kv/txn", transaction, time.monotonic() + timeout_ms / 1000)
+        deadline = time.monotonic() + timeout_ms / 1000
+        compares = [_compare(key, int.from_bytes(version[:8], "big")) for key, version in checks.items()]
+        prefix = appended_prefix(writes)
+        if prefix is not None:
+            return self._append(prefix, compares, writes, deadline)
+        content = {"compare": compares, "success": [_put(key, value) for key, value in writes.items()]}
+        answer = self._write("/v3/kv/txn", content, deadline)
         if not answer.get("succeeded"):
             raise Conflict(f"one of {len(checks)} checked keys has changed")
         return _version(answer["header"]["revision"])
+
+    def _append(self, prefix: bytes, compares: list[dict], writes: Mapping, deadline: float) -> bytes:
+        if not self._appending.acquire(timeout=max(0, deadline - time.monotonic())):
+            raise Unavailable("etcd: other appends take too long")
+        try:
+            return self._append_next(prefix, compares, writes, deadline)
+        finally:
+            self._appending.release()
+
+    def _append_next(self, prefix: bytes, compares: list[dict], writes: Mapping, deadline: float) -> bytes:
+        guard = GUARD_PREFIX + prefix
+        # where a comparison fails, the answer tells which: the guard's revision, then each checked key's
+        looks = [_look(guard), *(_look(b64decode(compare["key"])) for compare in compares)]
+        while time.monotonic() < deadline:
+            last = self._guards.get(prefix, 0)
+            position = _version(last)
+            content = {
+                "compare": [_compare(guard, last), *compares],
+                "success": [
+                    _put(guard, b""),
+                    *(
+                        _put(prefix + position if key.endswith(VERSION_PLACE) else key, value)
+                        for key, value in writes.items()
+                    ),
+                ],
+                "failure": looks,
+            }
+            answer = self._write("/v3/kv/txn", content, deadline)
+            revision = int(answer["header"]["revision"])
+            if answer.get("succeeded"):
+                self._guards[prefix] = revision
+                return _version(revision)
+            seen = [_revision(response["response_range"]) for response in answer["responses"]]
+            if seen[1:] != [int(c["mod_revision"]) for c in compares]:
+                raise Conflict(f"one of {len(compares)} checked keys has changed")
+            self._guards[prefix] = seen[0]
+        raise Unavailable("etcd: other appends come first all the time; nothing was written")
 
     def close(self) -> None:
         for connection in self._connections:
@@ -221,6 +256,26 @@ def _encode(data: bytes) -> str:
 
 def _version(revision: str | int) -> bytes:
     return int(revision).to_bytes(8, "big") + ABSENT[:MORE_BYTES]
+
+
+def _compare(key: bytes, revision: int) -> dict:
+    """True while the key was last written in this revision (0: while it does not exist)."""
+    return {"key": _encode(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision}
+
+
+def _look(key: bytes) -> dict:
+    return {"request_range": {"key": _encode(key), "keys_only": True}}
+
+
+def _put(key: bytes, value: bytes | None) -> dict:
+    if value is None:
+        return {"request_delete_range": {"key": _encode(key)}}
+    return {"request_put": {"key": _encode(key), "value": _encode(value)}}
+
+
+def _revision(response: dict) -> int:
+    kvs = response.get("kvs")
+    return int(kvs[0]["mod_revision"]) if kvs else 0
 
 
 def _record(kv: dict) -> bytes:

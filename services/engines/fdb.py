@@ -1,7 +1,9 @@
 """The production engine: FoundationDB 7.3.
 
 A stored value is a 10-byte versionstamp and the value, written by SET_VERSIONSTAMPED_VALUE: what is stored is
-the record that goes out, and versions grow with the database's commits.
+the record that goes out, and versions grow with the database's commits. An append is SET_VERSIONSTAMPED_KEY;
+one mutation cannot stamp key and value, so zeros stand for the version in its value, and a range puts the key's
+stamp there.
 
 The `fdb` package opens the database and does everything that happens seldom. The two calls of the hot path,
 get and range, go to libfdb_c by cffi: a call costs about half of one through ctypes, and the wait blocks in
@@ -20,9 +22,11 @@ from services.config import Fdb
 from services.engines.base import (
     ABSENT,
     VERSION_BYTES,
+    VERSION_PLACE,
     Conflict,
     EngineError,
     Unavailable,
+    appended_prefix,
     check_key,
     check_transaction,
 )
@@ -109,6 +113,7 @@ class FdbEngine:
         self, checks: Mapping[bytes, bytes], writes: Mapping[bytes, bytes | None], timeout_ms: int
     ) -> bytes:
         check_transaction(checks, writes, self._value_limit_bytes)
+        repeatable = not checks and appended_prefix(writes) is None
         transaction = self._database.create_transaction()
         transaction.options.set_timeout(self._bounded(timeout_ms))
         while True:
@@ -117,8 +122,8 @@ class FdbEngine:
             except self._fdb.FDBError as error:
                 if error.code == NOT_COMMITTED and checks:
                     raise Conflict("a checked key has changed") from None
-                if error.code in (COMMIT_UNKNOWN_RESULT, CLUSTER_VERSION_CHANGED) and checks:
-                    # repeated, it would meet its own writes and call that a conflict
+                if error.code in (COMMIT_UNKNOWN_RESULT, CLUSTER_VERSION_CHANGED) and not repeatable:
+                    # repeated, it would meet its own writes and call that a conflict, or append again
                     raise Unavailable(f"FoundationDB: {_text(error)}; the outcome is unknown") from None
                 try:
                     transaction.on_error(error).wait()
@@ -137,6 +142,10 @@ class FdbEngine:
         for key, value in writes.items():
             if value is None:
                 del transaction[key]
+            elif key.endswith(VERSION_PLACE):
+                prefix = key.removesuffix(VERSION_PLACE)
+                place = prefix + STAMP_PLACE + len(prefix).to_bytes(4, "little")
+                transaction.set_versionstamped_key(place, ABSENT + value)
             else:
                 transaction.set_versionstamped_value(key, STAMP_PLACE + value + STAMP_OFFSET)
         if all(value is None for value in writes.values()):
@@ -160,12 +169,11 @@ class FdbEngine:
                 self._check(lib.fdb_future_get_keyvalue_array(future, pairs, count, more))
                 for i in range(count[0]):
                     pair = pairs[0][i]
-                    items.append(
-                        (
-                            bytes(_ffi.buffer(pair.key, pair.key_length)),
-                            bytes(_ffi.buffer(pair.value, pair.value_length)),
-                        )
-                    )
+                    key = _ffi.buffer(pair.key, pair.key_length)[:]
+                    record = _ffi.buffer(pair.value, pair.value_length)[:]
+                    if record.startswith(ABSENT):  # an append
+                        record = key[-VERSION_BYTES:] + record[VERSION_BYTES:]
+                    items.append((key, record))
             finally:
                 lib.fdb_future_destroy(future)
             if not more[0] or len(items) >= limit:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from services.engines.base import ABSENT, VERSION_BYTES, Conflict, check_key, check_transaction
+from services.engines.base import ABSENT, VERSION_BYTES, VERSION_PLACE, Conflict, check_key, check_transaction
 
 
 class MemoryEngine:
@@ -41,7 +41,10 @@ class MemoryEngine:
                     raise Conflict(f"{key!r} has changed")
             self._version += 1
             version = self._version.to_bytes(VERSION_BYTES, "big")
-            for key, value in writes.items():
+            for written, value in writes.items():
+                key = written
+                if key.endswith(VERSION_PLACE):
+                    key = key.removesuffix(VERSION_PLACE) + version
                 if value is not None:
                     if key not in self._records:
                         bisect.insort(self._keys, key)

@@ -17,6 +17,7 @@ from services.engines.base import (
     KEY_LIMIT_BYTES,
     OPERATIONS_LIMIT,
     VERSION_BYTES,
+    VERSION_PLACE,
     Conflict,
     Engine,
     Invalid,
@@ -242,6 +243,73 @@ def test_a_long_range_of_large_values(engine: Engine, prefix: bytes) -> None:
     end = prefix[:-1] + b"0"
     assert [key for key, _ in engine.range(prefix, end, 1000, MS)] == keys
     assert [key for key, _ in engine.range(prefix, end, 150, MS, reverse=True)] == keys[:49:-1]
+
+
+def appended(engine: Engine, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    return engine.range(prefix + b"log/", prefix + b"log0", 1000, MS)
+
+
+def test_appends_stand_in_the_order_of_their_commits(engine: Engine, prefix: bytes) -> None:
+    place = prefix + b"log/" + VERSION_PLACE
+    versions = [engine.transact({}, {place: b"%d" % i, prefix + b"row": b"%d" % i}, MS) for i in range(5)]
+    found = appended(engine, prefix)
+    assert [record for _, record in found] == [version + b"%d" % i for i, version in enumerate(versions)]
+    assert [len(key) for key, _ in found] == [len(prefix) + 4 + VERSION_BYTES] * 5
+    assert get(engine, prefix + b"row") == versions[-1] + b"4"
+    assert engine.range(found[2][0] + b"\0", prefix + b"log0", 2, MS) == found[3:]
+    assert engine.range(prefix + b"log/", prefix + b"log0", 2, MS, reverse=True) == found[:2:-1]
+    engine.transact({}, {key: None for key, _ in found[:3]}, MS)
+    engine.transact({}, {place: b"5"}, MS)
+    assert [record[VERSION_BYTES:] for _, record in appended(engine, prefix)] == [b"3", b"4", b"5"]
+
+
+def test_an_append_whose_check_fails_leaves_nothing(engine: Engine, prefix: bytes) -> None:
+    place = prefix + b"log/" + VERSION_PLACE
+    first = engine.transact({prefix: ABSENT}, {place: b"1", prefix: b"1"}, MS)
+    for wrong in (ABSENT, first[:-3] + b"\xff" * 3):
+        with pytest.raises(Conflict):
+            engine.transact({prefix: wrong}, {place: b"2", prefix: b"2"}, MS)
+    engine.transact({prefix: first}, {place: b"3", prefix: None}, MS)
+    assert [record[VERSION_BYTES:] for _, record in appended(engine, prefix)] == [b"1", b"3"]
+
+
+def test_concurrent_appends_lose_none_and_none_comes_late(engine: Engine, prefix: bytes) -> None:
+    """Who follows the log by the last key that it saw sees every entry once."""
+    place = prefix + b"log/" + VERSION_PLACE
+    followed: list[bytes] = []
+    ended = threading.Event()
+
+    def follow() -> None:
+        begin = prefix + b"log/"
+        while True:
+            last_look = ended.is_set()
+            for key, record in engine.range(begin, prefix + b"log0", 1000, MS):
+                followed.append(record[VERSION_BYTES:])
+                begin = key + b"\0"
+            if last_look:
+                return
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    with ThreadPoolExecutor(4) as pool:
+        versions = list(pool.map(lambda i: engine.transact({}, {place: b"%d" % i}, MS), range(60)))
+    ended.set()
+    follower.join()
+    assert [int(value) for value in followed] == sorted(range(60), key=lambda i: versions[i])
+
+
+def test_limits_of_appends(engine: Engine, prefix: bytes) -> None:
+    place = prefix + b"log/" + VERSION_PLACE
+    with pytest.raises(Invalid, match="2 appends"):
+        engine.transact({}, {place: b"1", prefix + VERSION_PLACE: b"2"}, MS)
+    with pytest.raises(Invalid, match="needs a value"):
+        engine.transact({}, {place: None}, MS)
+    with pytest.raises(TooLarge, match="key of 1025 bytes"):
+        engine.transact({}, {b"k" * (KEY_LIMIT_BYTES - VERSION_BYTES + 1) + VERSION_PLACE: b""}, MS)
+    rows = {prefix + b"%d" % i: b"" for i in range(OPERATIONS_LIMIT - 2)}
+    engine.transact({}, {place: b"1", **rows}, MS)
+    with pytest.raises(TooLarge):
+        engine.transact({}, {place: b"1", **rows, prefix: b""}, MS)
 
 
 def test_limits_are_said_clearly(engine: Engine, prefix: bytes) -> None:
