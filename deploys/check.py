@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from deploys import model, releases
+from deploys.foundationdb import config as foundationdb
 from deploys.model import Cluster
 from ops.errors import UserError
 from tuning import profiles
@@ -71,6 +72,8 @@ def _data(cluster: Cluster) -> list[str]:
             found.append(
                 f"{redundancy} needs {COORDINATORS[redundancy]} coordinators, one per host; group fdb has {hosts}"
             )
+        else:
+            found += foundationdb.problems(cluster)
     try:
         ipaddress.IPv4Address(data.get("proxy_virtual_ip", ""))
     except ValueError:
@@ -88,9 +91,9 @@ def _data(cluster: Cluster) -> list[str]:
     ]
 
 
-def _known_keys(cluster: Cluster, overrides: dict[str, Any]) -> list[str]:
+def _known_keys(overrides: dict[str, Any]) -> list[str]:
     """``--data`` keys that nothing reads: a misspelt one would be ignored in silence."""
-    known = set(model._group_data("all")) | {"component", "address"}
+    known = model.data_keys() | {"component", "address"}
     found = []
     for key in overrides:
         if key not in known and not key.startswith("ssh_"):
@@ -112,7 +115,7 @@ def refuse_bad_input(inventory_file: str, names: dict[str, Any]) -> None:
         if isinstance(value, list | tuple) and not key.startswith("_") and key not in (*model.GROUPS, "all")
     ]
     cluster = model.from_file(path, names, overrides)
-    found = unknown or [*problems(cluster), *_known_keys(cluster, overrides)]
+    found = unknown or [*problems(cluster), *_known_keys(overrides)]
     if not found and any(operation.endswith(".py") for operation in _command_line("operations")):
         found = _files(cluster, overrides.get("component"))
     if found:

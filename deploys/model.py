@@ -66,6 +66,11 @@ def _group_data(group: str) -> dict[str, Any]:
     return {key: value for key, value in runpy.run_path(str(path)).items() if not key.startswith("_")}
 
 
+def data_keys() -> set[str]:
+    """Every key that group_data knows."""
+    return {key for path in GROUP_DATA.glob("*.py") for key in _group_data(path.stem)}
+
+
 def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str, Any]) -> Cluster:
     """Read a cluster as pyinfra would, from an inventory file's variables.
 

@@ -14,3 +14,4 @@ fdb_process_classes = ["unset"]
 fdb_memory = "1GiB"
 fdb_cache_memory = "128MiB"
 fdb_storage_memory = "256MiB"
+metrics_memory = "128MB"

@@ -29,6 +29,7 @@ def test_the_usual_cluster_is_good():
         (cluster(proxy_lane="fast"), ["proxy_lane", "fast"]),
         (cluster(store_workers=0), ["app1", "store_workers"]),
         (cluster(app_slots={"c": "current"}), ["slot", "'c'"]),
+        (cluster(fdb_process_classes=["storge"]), ["fdb1", "storge"]),
     ],
 )
 def test_a_bad_cluster_is_named(bad, words):
