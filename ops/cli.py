@@ -64,14 +64,21 @@ def down() -> None:
 
 
 @griddle.command()
-def dev() -> None:
+@click.option(
+    "--port",
+    type=click.IntRange(1024, 65533),
+    default=8080,
+    show_default=True,
+    help="nginx's port; the front and the store worker take the two after it.",
+)
+def dev(port: int) -> None:
     """Run one proxy, front and store worker as processes on loopback, restarted on code change.
 
     No root, no containers; the store is in memory.
     """
     from ops import dev as body
 
-    body.dev()
+    body.dev(port)
 
 
 @griddle.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -161,7 +168,11 @@ def show(cluster: str) -> None:
 @pki.command()
 @click.argument("cluster", default="lab")
 def rotate(cluster: str) -> None:
-    """Make CLUSTER's certificates anew (default: lab); the next deploy puts them in place."""
+    """Replace the CA and all certificates of the running CLUSTER (default: lab).
+
+    Three applies of inventory/CLUSTER.py: trust the new CA everywhere, issue by it, forget the old one.
+    Interrupted, the same command goes on with the step that was not finished.
+    """
     from ops import pki as body
 
     body.rotate(cluster)
