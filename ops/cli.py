@@ -95,6 +95,27 @@ def test(arguments: tuple[str, ...]) -> None:
 
 
 @griddle.group(cls=Griddle)
+def bench() -> None:
+    """Measure on this machine, with processes of its own on loopback."""
+
+
+@bench.command()
+@click.option("--engine", type=click.Choice(["memory", "etcd", "fdb"]), help="Only this store, not all three.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; it is saved in any case.")
+@click.option("--quick", is_flag=True, help="Our own lanes in memory for a few seconds: whether it works at all.")
+def path(engine: str | None, as_json: bool, quick: bool) -> None:
+    """What an uncached read costs: both lanes, and the servers that one would pick instead.
+
+    For each path requests/s of one core, CPU time per request by process, and p50 and p99 at 80 % of
+    that from a load that does not wait for answers. Takes about five minutes per engine; the result is
+    saved under results/.
+    """
+    from ops.bench import path as body
+
+    body.bench_path(engine, as_json=as_json, quick=quick)
+
+
+@griddle.group(cls=Griddle)
 def lab() -> None:
     """Look at the lab's hosts, enter them, and take them away."""
 

@@ -79,7 +79,7 @@ class Child:
 
 def dev(port: int = PORT) -> None:
     """Run until Ctrl-C. Raises UserError where nginx or a port is missing."""
-    _check_machine()
+    check_nginx()
     _check_ports((port, "HTTP"), (port + 1, "front"), (port + 2, "store"))
     directory = STATE / "dev"
     directory.mkdir(parents=True, exist_ok=True)
@@ -151,6 +151,23 @@ def nginx_values(directory: Path, port: int) -> NginxValues:
     )
 
 
+def write_nginx(directory: Path, config: dict, values: NginxValues) -> None:
+    """Everything that nginx reads, into its prefix."""
+    shutil.rmtree(directory / "lua", ignore_errors=True)
+    (directory / "lua").mkdir()
+    (directory / "temp").mkdir(exist_ok=True)
+    for name, content in lua_files().items():
+        (directory / "lua" / name).write_text(content)
+    (directory / "griddle.json").write_text(json.dumps(config))
+    (directory / "nginx.conf").write_text(nginx_conf(values))
+
+
+def nginx_command(directory: Path) -> list[str]:
+    """nginx in the foreground, with `directory` as its prefix."""
+    conf = str(directory / "nginx.conf")
+    return [_nginx(), "-p", f"{directory}/", "-c", conf, "-e", "stderr", "-g", "daemon off;"]
+
+
 def modified(patterns: Iterable[str]) -> dict[Path, int]:
     """{file: time of its last change} of the files that match, below the checkout."""
     found = {}
@@ -177,15 +194,6 @@ def _children(directory: Path, config: dict, port: int) -> list[Child]:
 
         toml.write_text(tomli_w.dumps(config))
 
-    def write_nginx() -> None:
-        shutil.rmtree(directory / "lua", ignore_errors=True)
-        (directory / "lua").mkdir()
-        (directory / "temp").mkdir(exist_ok=True)
-        for name, content in lua_files().items():
-            (directory / "lua" / name).write_text(content)
-        (directory / "griddle.json").write_text(json.dumps(config))
-        (directory / "nginx.conf").write_text(nginx_conf(nginx_values(directory, port)))
-
     def fill() -> None:
         if _listens(port + 2):
             seed = [sys.executable, "-m", "services.seed", "--count", str(PROFILES)]
@@ -199,10 +207,8 @@ def _children(directory: Path, config: dict, port: int) -> list[Child]:
         ),
         Child("front", [sys.executable, "-m", "services.run_front", *worker], environment, ("services/**/*.py",)),
         Child(
-            "nginx",
-            [_nginx(), "-p", f"{directory}/", "-c", str(directory / "nginx.conf"), "-e", "stderr",
-             "-g", "daemon off;"],
-            environment, ("nginx/**/*.lua", "nginx/*.j2"), prepare=write_nginx,
+            "nginx", nginx_command(directory), environment, ("nginx/**/*.lua", "nginx/*.j2"),
+            prepare=lambda: write_nginx(directory, config, nginx_values(directory, port)),
         ),
     ]  # fmt: skip
 
@@ -218,10 +224,10 @@ def _tend(child: Child) -> None:
         say(f"dev: {child.name} ended with {child.process.returncode}; it starts again when its files change")
 
 
-def _check_machine() -> None:
+def check_nginx() -> None:
     missing = [name for name in NGINX_MODULES if not (MODULES_DIRECTORY / name).exists()]
     if missing or not shutil.which(_nginx()):
-        raise UserError("dev needs nginx with Lua: apt-get install nginx-light libnginx-mod-http-lua lua-cjson")
+        raise UserError("nginx with Lua is missing: apt-get install nginx-light libnginx-mod-http-lua lua-cjson")
 
 
 def _check_ports(*ports: tuple[int, str]) -> None:

@@ -97,6 +97,19 @@ def test_tests_get_the_larger_environment_and_other_commands_go_on_with_it(launc
     assert launcher.environments() == ["dev"]
 
 
+def test_the_benchmarks_get_the_largest_and_the_tests_go_on_with_it(launcher: Launcher) -> None:
+    launcher.run("test")
+    assert launcher.run("bench", "path")[2] == [
+        "venv",
+        "pip requirements/build.lock",
+        "pip requirements/bench.lock",
+        "run -m ops.cli bench path",
+    ]
+    assert launcher.run("test")[2] == ["run -m ops.cli test"]
+    assert launcher.run("down")[2] == ["run -m ops.cli down"]
+    assert launcher.environments() == ["bench"]
+
+
 def test_what_failed_or_was_interrupted_is_made_anew(launcher: Launcher) -> None:
     code, error, asked = launcher.run("down", FAKE_PIP_FAILS="1")
     assert code == 2
@@ -130,6 +143,6 @@ def test_every_line_of_the_table_has_a_known_purpose_and_a_known_check() -> None
     lines = (CHECKOUT / "requirements/debian.txt").read_text().splitlines()
     for line in (line for line in lines if not line.startswith("#")):
         purpose, package, check = line.split()
-        assert purpose in ("venv", "lab", "compile", "serve", "test"), line
+        assert purpose in ("venv", "lab", "compile", "serve", "test", "bench"), line
         assert package
         assert check.partition(":")[0] in ("command", "file", "module", "header"), line

@@ -1,0 +1,129 @@
+"""Real stores on loopback, for tests and benchmarks: child processes, each with its own directory and ports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ops import artifacts
+from ops.errors import Failure
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(what: str, check: Callable[[], object], seconds: float = 20) -> None:
+    """Poll until `check` is true. Raises Failure."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > deadline:
+            raise Failure(f"{what}: not within {seconds:g} s")
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """One process that can be stopped, paused and started again on the same data."""
+
+    def __init__(self, command: list[str], log: Path, port: int) -> None:
+        self.command, self.log, self.port = command, log, port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, cores: Iterable[int] = ()) -> None:
+        """On these cores, or on all."""
+        wanted = set(cores) or os.sched_getaffinity(0)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, wanted),
+            )  # fmt: skip
+        wait_until(f"{self.command[0]} listens", lambda: listens(self.port))
+
+    def pause(self) -> None:
+        """It keeps its connections, and says nothing: what a cut network looks like from here."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def etcd_missing() -> str | None:
+    return None if shutil.which("etcd") else "etcd is not installed (Debian package etcd-server)"
+
+
+def etcd(directory: Path) -> Server:
+    """A single member, without TLS."""
+    client, peer = free_port(), free_port()
+    url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+    command = [
+        "etcd", "--data-dir", str(directory / "etcd"), "--logger", "zap", "--log-level", "warn",
+        "--listen-client-urls", url, "--advertise-client-urls", url,
+        "--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url,
+        "--initial-cluster", f"default={peer_url}",
+    ]  # fmt: skip
+    return Server(command, directory / "etcd.log", client)
+
+
+def fdb_missing() -> str | None:
+    if shutil.which("dpkg-deb") is None:
+        return "dpkg-deb is not installed"
+    with contextlib.suppress(artifacts.ArtifactError):
+        artifacts.resolve(artifacts.default_version(), download=False)
+        return None
+    return f"FoundationDB's packages are not in {artifacts.CACHE}/artifacts or GRIDDLE_ARTIFACTS"
+
+
+class Fdb(Server):
+    """One fdbserver process with the memory engine, of the version that the inventories ask for."""
+
+    def __init__(self, directory: Path) -> None:
+        packages = artifacts.resolve(artifacts.default_version(), download=False)
+        self.version = packages.version
+        root = directory / "fdb"
+        for package in (packages.clients, packages.server):
+            subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
+        port = free_port()
+        self.cluster_file = directory / "fdb.cluster"
+        self.cluster_file.write_text(f"test:test@127.0.0.1:{port}\n")
+        (self.library,) = root.rglob("libfdb_c.so")
+        (self.fdbcli,) = root.rglob("bin/fdbcli")
+        (server,) = root.rglob("sbin/fdbserver")
+        (directory / "data").mkdir()
+        super().__init__(
+            [
+                str(server), "--cluster-file", str(self.cluster_file), "--public-address", f"127.0.0.1:{port}",
+                "--datadir", str(directory / "data"), "--logdir", str(directory), "--memory", "1GiB",
+                "--cache-memory", "200MiB",
+            ],
+            directory / "fdbserver.log",
+            port,
+        )  # fmt: skip
+
+    def configure(self) -> None:
+        self._cli("configure new single memory")
+        wait_until("the database is available", lambda: "is available" in self._cli("status minimal"), 60)
+
+    def _cli(self, command: str) -> str:
+        arguments = [str(self.fdbcli), "-C", str(self.cluster_file), "--timeout", "20", "--exec", command]
+        return subprocess.run(arguments, capture_output=True, text=True).stdout
