@@ -56,6 +56,7 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
             "port": data["front_port"],
             "backlog": data["front_backlog"],
         }
+        config["feed"] = {"nudge": "ipc:///run/griddle/feed-{slot}.ipc", "poll_ms": data["feed_poll_ms"]}
         if cluster.store_engine == "fdb":
             config["fdb"] = {
                 "cluster_file": "/etc/griddle/fdb/fdb.cluster",

@@ -1,4 +1,4 @@
-"""`griddle dev`: one nginx, one front and one store worker as child processes on loopback, for the inner loop.
+"""`griddle dev`: one nginx, front, feed and store worker each, as child processes on loopback: the inner loop.
 
 No root, no containers; the engine is `memory`, so data last until the store worker restarts, and are then put back
 from services.seed. A changed file restarts what it belongs to.
@@ -114,6 +114,7 @@ def configuration(directory: Path, port: int) -> dict:
             "ipc": str(directory / "store-{slot}-{worker}.ipc"),
             "pin": False,
         },
+        "feed": {"nudge": f"ipc://{directory}/feed-{{slot}}.ipc"},
         "front": {"workers": 1, "port": port + 1, "address": "127.0.0.1"},
         "proxy": {
             "lane_override": True,
@@ -205,6 +206,7 @@ def _children(directory: Path, config: dict, port: int) -> list[Child]:
             "store", [sys.executable, "-m", "services.store", *worker], environment, ("services/**/*.py",),
             prepare=write_configuration, ready=fill,
         ),
+        Child("feed", [sys.executable, "-m", "services.feed", "--slot", "a"], environment, ("services/**/*.py",)),
         Child("front", [sys.executable, "-m", "services.run_front", *worker], environment, ("services/**/*.py",)),
         Child(
             "nginx", nginx_command(directory), environment, ("nginx/**/*.lua", "nginx/*.j2"),

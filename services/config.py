@@ -79,6 +79,14 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """The log's consumer, one process per slot. `nudge`: where it listens for the front's PUB, an nng URL."""
+
+    nudge: str = "ipc:///run/griddle/feed-{slot}.ipc"
+    poll_ms: int = 1000  # how long an event may lie where its nudge was lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
     """One app host and slot, as the proxies see it."""
 
@@ -114,6 +122,7 @@ class Config:
     front: Front
     etcd: Etcd | None = None
     fdb: Fdb | None = None
+    feed: Feed = field(default_factory=Feed)
     proxy: Proxy = field(default_factory=Proxy)
     statsd: Statsd = field(default_factory=Statsd)
 
@@ -165,6 +174,9 @@ def _check(config: Config) -> None:
     _one_of("proxy.lane", proxy.lane, ("direct", "wsgi"))
     if set(re.findall(r"{(\w*)}", store.ipc)) != {"slot", "worker"}:
         raise ConfigError("store.ipc must contain {slot} and {worker}, and no other placeholder")
+    if set(re.findall(r"{(\w*)}", config.feed.nudge)) != {"slot"}:
+        raise ConfigError("feed.nudge must contain {slot}, and no other placeholder")
+    _between("feed.poll_ms", config.feed.poll_ms, 10, 60_000)
     for index, upstream in enumerate(proxy.upstreams):
         _one_of(f"proxy.upstreams[{index}].slot", upstream.slot, SLOTS)
     if config.etcd and not config.etcd.endpoints:

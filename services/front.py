@@ -2,8 +2,9 @@
 
     gunicorn --config python:services.run_front services.front:application
 
-Routes: GET, HEAD, PUT, DELETE /v1/profiles/{id}; GET /healthz (this process), /readyz (the store answers),
-/version. Errors are RFC 9457 problem documents. Every answer carries X-Release.
+Routes: GET, HEAD, PUT, DELETE /v1/profiles/{id}; POST /v1/profiles/{id}/messages; GET, HEAD
+/v1/profiles/{id}/feed; GET /healthz (this process), /readyz (the store answers),
+/version, /v1/openapi.json. Errors are RFC 9457 problem documents. Every answer carries X-Release.
 """
 
 import logging
@@ -11,11 +12,12 @@ import os
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
-from services import profile, sp
+from services import message, openapi, profile, sp
 from services.client import StoreAway, StoreClient
 from services.config import Config, load
 from services.http import Answer, Problem, Request, entity_tag, json_answer, matches, tags_of, version_of
 from services.metrics import Metrics
+from services.nudge import Nudger
 from services.release import running_release
 
 WRITE_DEADLINE_MS = 5000
@@ -29,15 +31,23 @@ log = logging.getLogger("front")
 class Front:
     """The application, for one process and one thread."""
 
-    def __init__(self, config: Config, client: StoreClient, release: str, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, client: StoreClient, release: str, metrics: Metrics,
+        nudge: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`nudge` is called after a commit that has added to the log."""
+        self._nudge = nudge
         self._client, self._release, self._metrics = client, release, metrics
         self._config = config
         self._read_deadline_ms = config.store.deadline_ms
         self._value_limit_bytes = config.store.value_limit_bytes
+        described = openapi.document(self._value_limit_bytes)
+        description = Answer(200, [("Content-Type", "application/json")], described)
         self._static: dict[str, Callable[[], Answer]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/version": self._version,
+            "/v1/openapi.json": lambda: description,
         }
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
@@ -60,10 +70,10 @@ class Front:
 
     def _route(self, request: Request) -> Answer:
         if request.path.startswith(PROFILES):
-            profile_id, slash, _ = request.path[len(PROFILES) :].partition("/")
+            profile_id, slash, below = request.path[len(PROFILES) :].partition("/")
             profile.checked_id(profile_id)
             if slash:
-                raise Problem(404, "no such resource")
+                return self._route_below(request, profile_id, below)
             if request.method in ("GET", "HEAD"):
                 return self._get_profile(request, profile_id)
             if request.method == "PUT":
@@ -77,6 +87,17 @@ class Front:
         if request.method not in ("GET", "HEAD"):
             raise _NotAllowed("GET, HEAD")
         return handler()
+
+    def _route_below(self, request: Request, profile_id: str, below: str) -> Answer:
+        if below == "messages":
+            if request.method != "POST":
+                raise _NotAllowed("POST")
+            return self._post_message(request, profile_id)
+        if below == "feed":
+            if request.method not in ("GET", "HEAD"):
+                raise _NotAllowed("GET, HEAD")
+            return self._get_feed(request, profile_id)
+        raise Problem(404, "no such resource")
 
     def _get_profile(self, request: Request, profile_id: str) -> Answer:
         reply = self._client.ask(sp.GET, profile.key_of(profile_id), self._read_deadline_ms)
@@ -109,14 +130,48 @@ class Front:
             raise Problem(400, "with DELETE only If-Match is understood", field="If-None-Match")
         for _ in range(TRIES):
             seen = checks or {key: self._version_of(key, missing=404)}
-            reply = self._client.ask(sp.TRANSACT, sp.transact_body(seen, {key: None}), WRITE_DEADLINE_MS)
+            writes = {key: None, message.APPEND: message.deleted_event(profile_id)}
+            reply = self._client.ask(sp.TRANSACT, sp.transact_body(seen, writes), WRITE_DEADLINE_MS)
             if reply.status == sp.OK:
+                self._nudge()
                 return Answer(204, [], b"")
             if reply.status != sp.CONFLICT:
                 raise _problem_of(reply)
             if checks:
                 raise Problem(412, "the profile has another version")
         raise Problem(503, "the profile changes all the time")
+
+    def _post_message(self, request: Request, profile_id: str) -> Answer:
+        key = message.idempotency_key(request.header("IDEMPOTENCY_KEY"))
+        fields = message.checked_body(request.body(self._value_limit_bytes))
+        profile_key, record_key = profile.key_of(profile_id), message.key_of("idempotency", profile_id, key)
+        for _ in range(TRIES):
+            known = self._client.ask(sp.GET, record_key, self._read_deadline_ms)
+            if known.status == sp.OK:
+                record = known.body[sp.VERSION_BYTES :]
+                if record[: message.FINGERPRINT_BYTES] != message.fingerprint(fields):
+                    raise Problem(422, "was used for another message", field=message.KEY_HEADER)
+                return _created(record[message.FINGERPRINT_BYTES :])
+            if known.status != sp.NOT_FOUND:
+                raise _problem_of(known)
+            checks = {record_key: sp.ABSENT, profile_key: self._version_of(profile_key, missing=404)}
+            writes = message.writes(profile_id, key, fields)
+            reply = self._client.ask(sp.TRANSACT, sp.transact_body(checks, writes), WRITE_DEADLINE_MS)
+            if reply.status == sp.OK:
+                self._nudge()
+                return _created(writes[record_key][message.FINGERPRINT_BYTES :])
+            if reply.status != sp.CONFLICT:
+                raise _problem_of(reply)
+        raise Problem(503, "the profile changes all the time")
+
+    def _get_feed(self, request: Request, profile_id: str) -> Answer:
+        limit, before = message.page_of(request.environ.get("QUERY_STRING", ""))
+        body = sp.range_body(*message.feed_range(profile_id, before), limit, reverse=True)
+        reply = self._client.ask(sp.RANGE, body, self._read_deadline_ms)
+        if reply.status != sp.OK:
+            raise _problem_of(reply)
+        page = message.page(sp.parse_range_reply(reply.body), limit)
+        return Answer(200, [("Content-Type", "application/json")], page)
 
     def _conditions(self, request: Request, key: bytes) -> dict[bytes, bytes]:
         """What If-Match or If-None-Match ask of the profile, as checks of the transaction."""
@@ -162,6 +217,10 @@ class Front:
         )
 
 
+def _created(stored: bytes) -> Answer:
+    return Answer(201, [("Content-Type", "application/json")], stored)
+
+
 class _NotAllowed(Problem):
     def __init__(self, allowed: str) -> None:
         super().__init__(405, f"allowed: {allowed}")
@@ -191,7 +250,8 @@ def make_application() -> Front:
     paths = [config.store.ipc.format(slot=slot, worker=i) for i in range(config.store.workers)]
     metrics = Metrics(f"griddle.front.{slot}", config.statsd.host, config.statsd.port)
     metrics.start()
-    return Front(config, StoreClient(paths, first=worker), running_release(), metrics)
+    nudge = Nudger(config.feed.nudge.format(slot=slot)).nudge
+    return Front(config, StoreClient(paths, first=worker), running_release(), metrics, nudge)
 
 
 def __getattr__(name: str) -> Front:

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 RELEASES = "/opt/griddle/releases"
 SLOTS = "/etc/griddle/slots"
 INSTALL_RELEASE = "/usr/local/lib/griddle/install-release"
-KINDS = ("store", "front")  # in the order in which they start
+KINDS = ("store", "front", "feed")  # in the order in which they start
 UNIT_FILES = {kind: f"/etc/systemd/system/griddle-{kind}@.service" for kind in KINDS}
 CONFIGURATION = "/etc/griddle/griddle.toml"
 
@@ -49,9 +49,12 @@ def directories() -> dict[str, tuple[str, str, str]]:
 def units(host: Host, slot: str) -> list[str]:
     """A slot's units on a host, in the order in which they are rolled."""
     return [
-        f"griddle-{kind}@{slot}-{worker}.service"
-        for kind in KINDS
-        for worker in range(host.data[f"{kind}_workers"])
+        *(
+            f"griddle-{kind}@{slot}-{worker}.service"
+            for kind in ("store", "front")
+            for worker in range(host.data[f"{kind}_workers"])
+        ),
+        f"griddle-feed@{slot}.service",
     ]
 
 
@@ -65,7 +68,7 @@ def inputs(slot: str, store_engine: str) -> list[str]:
 def ready(host: Host, unit: str, version: str) -> str:
     """A shell command that succeeds when a worker serves: a front answers from the store, as this release."""
     kind, _, instance = unit.removeprefix("griddle-").removesuffix(".service").partition("@")
-    if kind == "store":
+    if kind in ("store", "feed"):
         return f"systemctl is-active {shlex.quote(unit)}"
     slot, _, worker = instance.partition("-")
     port = config.ports(host, kind, slot)[int(worker)]

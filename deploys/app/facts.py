@@ -45,8 +45,8 @@ class AppInstallation(FactBase[Installed]):
             f"ls -1t {shlex.quote(RELEASES)} 2>/dev/null | sed 's/^/release /'; "
             f"find {shlex.quote(SLOTS)} -maxdepth 1 -type l -printf 'slot %f %l\\n' 2>/dev/null; "
             "{ ls -1 /etc/systemd/system/griddle.target.wants 2>/dev/null;"
-            " systemctl list-units --all --plain --no-legend 'griddle-store@*' 'griddle-front@*' 2>/dev/null"
-            " | awk '{print $1}'; } | grep -E '^griddle-(store|front)@' | sed 's/^/worker /'; true"
+            " systemctl list-units --all --plain --no-legend 'griddle-*@*' 2>/dev/null | awk '{print $1}'; }"
+            " | grep -E '^griddle-(store|front|feed)@' | sed 's/^/worker /'; true"
         )
 
     def process(self, output: list[str]) -> Installed:

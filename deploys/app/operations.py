@@ -14,6 +14,7 @@ from deploys.app import config
 from deploys.app.facts import AppInstallation
 from deploys.facts import Units
 from deploys.operations import run_checked
+from deploys.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 READY_SECONDS = 30
 
@@ -28,9 +29,10 @@ def releases_installed(archives: Mapping[str, tuple[Path, str]]) -> Generator[St
     missing = [version for version in archives if version not in present]
     for version in missing:
         path, sha256 = archives[version]
-        uploaded = f"/tmp/griddle-{version}.tar"
-        yield FileUploadCommand(str(path), uploaded, remote_temp_filename=f"{uploaded}.upload")
-        yield StringCommand(config.INSTALL_RELEASE, uploaded, sha256, version)
+        uploaded = upload_path(path)
+        yield FileUploadCommand(str(path), uploaded, _sudo=False)
+        install = f"{config.INSTALL_RELEASE} {uploaded} {sha256} {shlex.quote(version)}"
+        yield StringCommand(exclusive(f"{FORGET_OLD_UPLOADS}\n{install}"))
     if not missing:
         host.noop("all releases are installed")
 
@@ -61,7 +63,7 @@ def slot_runs(
         if verb is None:
             continue
         act = unit_states.act_command(unit, verb, inputs, ready=ready[unit], ready_seconds=READY_SECONDS)
-        run_checked(act, f"{unit} of release {version}")
+        run_checked(exclusive(act), f"{unit} of release {version}")
 
 
 @operation()

@@ -33,6 +33,9 @@ front_port = 8000  # + 100 for slot b, + the worker's number
 front_workers = 4
 front_backlog = 1024
 
+# --- feed
+feed_poll_ms = 1000  # how long an event may lie in the log where its nudge was lost
+
 # --- app
 app_slots = {"a": "current"}  # slot → release version; "current" is what was built last on this machine
 app_keep_releases = 3

@@ -2,6 +2,7 @@
 
 local cjson = require "cjson.safe"
 local settings = require "settings"
+local sp = require "sp"
 
 local M = {}
 
@@ -13,6 +14,13 @@ local TITLES = {
 }
 local RETRY_SECONDS = 1
 
+local STORE = {
+    [sp.EXPIRED] = { 503, "the deadline has passed" },
+    [sp.UNAVAILABLE] = { 503, "the store does not answer" },
+    [sp.UNSUPPORTED] = { 503, "the store worker is of another release" },
+    [sp.INVALID] = { 400, "the store worker refused the request" },
+    [sp.TOO_LARGE] = { 400, "the store worker refused the request" },
+}
 -- What nginx itself refuses is the fault of this part of the request.
 local FIELDS = { [411] = "Content-Length", [413] = "body", [414] = "path", [431] = "headers" }
 
@@ -34,6 +42,20 @@ function M.send(status, detail, lane, release, field)
     end
     ngx.print(body)
     return ngx.exit(ngx.HTTP_OK)
+end
+
+-- What store.read returned where that is not OK.
+function M.from_store(status, release, text)
+    if not status then
+        ngx.log(ngx.WARN, "no store worker answered: ", text)
+        return M.send(503, "no store worker answered in time", "direct", release)
+    end
+    local known = STORE[status]
+    if known then
+        return M.send(known[1], known[2], "direct", release)
+    end
+    ngx.log(ngx.ERR, "the store worker failed: status ", status, ": ", text)
+    return M.send(500, nil, "direct", release)
 end
 
 -- For error_page, which has set the status.

@@ -1,5 +1,6 @@
--- /v1/profiles/{id}: hot reads by the direct lane, everything else to the front.
+-- /v1/profiles/{id} and its feed: hot reads by the direct lane, everything else to the front.
 
+local feed = require "feed"
 local problem = require "problem"
 local settings = require "settings"
 local sp = require "sp"
@@ -13,13 +14,6 @@ local M = {}
 local PATH_BYTES = #"/v1/profiles/"
 local ID_BYTES = 64
 local KEY_PREFIX = "profile/"
-local PROBLEMS = {
-    [sp.EXPIRED] = { 503, "the deadline has passed" },
-    [sp.UNAVAILABLE] = { 503, "the store does not answer" },
-    [sp.UNSUPPORTED] = { 503, "the store worker is of another release" },
-    [sp.INVALID] = { 400, "the store worker refused the request" },
-    [sp.TOO_LARGE] = { 400, "the store worker refused the request" },
-}
 
 -- "direct" or "wsgi", for a read: the request's X-Lane where that is allowed, else the configured lane.
 local function lane_of_read()
@@ -42,7 +36,10 @@ function M.handle()
     end
     local id = sub(var.uri, PATH_BYTES + 1)
     if #id > ID_BYTES or not find(id, "^%w[%w_-]*$") then
-        if find(id, "/", 1, true) then
+        local _, _, owner = find(id, "^(%w[%w_-]*)/feed$")
+        if owner and #owner <= ID_BYTES then
+            return feed.handle(owner)
+        elseif find(id, "/", 1, true) then
             return ngx.exec("@front_read")
         end
         return problem.send(400, "1 to 64 letters, digits, '-' and '_', beginning with a letter or digit",
@@ -68,16 +65,7 @@ function M.read(key)
     if status == sp.NOT_FOUND then
         return problem.send(404, "no such profile", "direct", release)
     end
-    if not status then
-        ngx.log(ngx.WARN, "no store worker answered: ", record)
-        return problem.send(503, "no store worker answered in time", "direct", release)
-    end
-    local known = PROBLEMS[status]
-    if known then
-        return problem.send(known[1], known[2], "direct", release)
-    end
-    ngx.log(ngx.ERR, "the store worker failed: status ", status, ": ", record)
-    return problem.send(500, nil, "direct", release)
+    return problem.from_store(status, release, record)
 end
 
 return M

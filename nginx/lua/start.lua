@@ -6,6 +6,7 @@ function M.init(config_path)
     require("settings").load(config_path)
     require("peers").init()
     require("store").init()
+    require "feed"
     require "profile"
     require "problem"
 end

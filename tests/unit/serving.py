@@ -74,6 +74,7 @@ class ServingPath:
                 "engine": "memory", "workers": self.workers, "port": self.ports["store"], "address": "127.0.0.1",
                 "ipc": str(self.directory / "s-{slot}-{worker}.ipc"), "pin": False, "deadline_ms": 250,
             },
+            "feed": {"nudge": "ipc://" + str(self.directory / "f-{slot}.ipc")},
             "front": {"workers": 1, "port": self.ports["front"], "address": "127.0.0.1"},
             "proxy": {
                 "lane_override": True,
@@ -102,6 +103,12 @@ class ServingPath:
         self._write()
         process = self._run("-m", "services.run_front", "--slot", "a", "--worker", "0")
         wait_until("the front listens", lambda: listens(self.ports["front"]))
+        return process
+
+    def start_feed(self, slot: str = "a") -> subprocess.Popen:
+        self._write()
+        process = self._run("-m", "services.feed", "--slot", slot)
+        wait_until("the feed listens", (self.directory / f"f-{slot}.ipc").exists)
         return process
 
     def start_nginx(self, **values: object) -> subprocess.Popen:

@@ -32,6 +32,7 @@ def test_a_slots_units_are_rolled_stores_first(cluster: model.Cluster) -> None:
         "griddle-store@b-1.service",
         "griddle-front@b-0.service",
         "griddle-front@b-1.service",
+        "griddle-feed@b.service",
     ]
 
 
@@ -48,6 +49,9 @@ def test_a_front_is_ready_when_it_answers_from_the_store_as_the_wanted_release(c
     assert f'grep -qx "X-Release: {RELEASE}"' in command
     assert app.ready(cluster.hosts["app1"], "griddle-store@a-0.service", RELEASE) == (
         "systemctl is-active griddle-store@a-0.service"
+    )
+    assert app.ready(cluster.hosts["app1"], "griddle-feed@a.service", RELEASE) == (
+        "systemctl is-active griddle-feed@a.service"
     )
 
 
@@ -93,7 +97,7 @@ def test_what_an_app_host_has_is_read_from_lines() -> None:
 
 def test_units_are_sandboxed_and_not_root(cluster: model.Cluster) -> None:
     files = app.files(cluster, cluster.hosts["app1"])
-    for kind in ("store", "front"):
+    for kind in ("store", "front", "feed"):
         unit = files[app.UNIT_FILES[kind]].data.decode()
         for line in (
             "User=griddle",
@@ -106,6 +110,26 @@ def test_units_are_sandboxed_and_not_root(cluster: model.Cluster) -> None:
             f"ExecStart=/usr/local/lib/griddle/worker {kind} %i",
         ):
             assert line in unit.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["store", "a-0"], "-m services.store --slot a --worker 0"),
+        (["front", "b-11"], "-m services.run_front --slot b --worker 11"),
+        (["feed", "b"], "-m services.feed --slot b"),
+    ],
+)
+def test_a_worker_becomes_what_its_unit_names(tmp_path: Path, arguments: list[str], command: str) -> None:
+    python = tmp_path / "releases/r-1/venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$0 $*"\n')
+    python.chmod(0o755)
+    for slot in "ab":
+        (tmp_path / slot).symlink_to(tmp_path / "releases/r-1")
+    script = (app.HERE / "files" / "worker").read_text().replace("/etc/griddle/slots", str(tmp_path))
+    done = subprocess.run(["sh", "-c", script, "worker", *arguments], capture_output=True, text=True)
+    assert done.stdout == f"{python} {command}\n", done.stderr
 
 
 @pytest.mark.parametrize("script", ["worker", "install-release"])

@@ -246,6 +246,8 @@ def test_a_bad_id_is_refused(front: Front, client: Client, name: str) -> None:
 def test_other_paths_and_methods(front: Front, client: Client) -> None:
     assert call(front, "GET", "/nothing")[0] == 404
     assert call(front, "GET", "/v1/profiles/p1/nothing")[0] == 404
+    assert call(front, "GET", "/v1/profiles/p1/messages")[1]["Allow"] == "POST"
+    assert call(front, "POST", "/v1/profiles/p1/feed")[1]["Allow"] == "GET, HEAD"
     status, headers, _ = call(front, "PATCH", "/v1/profiles/p1")
     assert (status, headers["Allow"]) == (405, "GET, HEAD, PUT, DELETE")
     assert call(front, "POST", "/healthz")[0] == 405
@@ -254,6 +256,101 @@ def test_other_paths_and_methods(front: Front, client: Client) -> None:
     assert document == {"release": "r-test", "host": "app1", "engine": "etcd"}
     client.replies = [reply(sp.OK), reply(sp.UNAVAILABLE, b"x"), StoreAway("x")]
     assert [call(front, "GET", "/readyz")[0] for _ in range(3)] == [200, 503, 503]
+
+
+# --- messages and feeds
+
+HELLO = b'{"from":"p2","text":"hello"}'
+
+
+def post(front: Front, body: bytes = HELLO, key: str | None = "k1") -> tuple[int, dict]:
+    environ = {} if key is None else {"HTTP_IDEMPOTENCY_KEY": key}
+    status, _, answer = call(front, "POST", "/v1/profiles/p1/messages", body, **environ)
+    return status, json.loads(answer)
+
+
+def test_a_message_is_row_record_and_event_in_one_transaction(front: Front, client: Client) -> None:
+    nudges: list[int] = []
+    front._nudge = lambda: nudges.append(1)
+    client.replies = [reply(sp.NOT_FOUND), reply(sp.OK, VERSION + b"{}"), reply(sp.OK, VERSION)]
+    status, answer = post(front)
+    assert (status, answer["from"], answer["to"], answer["text"]) == (201, "p2", "p1", "hello")
+    checks, writes = sp.parse_transact(client.asked[-1][1])
+    assert checks == {b"idempotency/p1/k1": sp.ABSENT, b"profile/p1": VERSION}
+    row, record, event = (writes[key] for key in sorted(writes, reverse=True))  # message, idempotency, event
+    assert sorted(writes)[::2] == [b"event/" + sp.VERSION_PLACE, b"message/p1/" + answer["id"].encode()]
+    assert json.loads(row) == json.loads(record[64:]) == json.loads(event)["message"] == answer
+    assert nudges == [1]
+
+    client.replies = [reply(sp.OK, VERSION + record)] * 2  # sent again; and with another body
+    assert post(front) == (201, answer)
+    assert post(front, HELLO.replace(b"hello", b"other"))[0] == 422
+    assert nudges == [1]
+
+
+def test_a_message_that_meets_another_request_with_its_key_is_answered_by_what_is_there(
+    front: Front, client: Client
+) -> None:
+    client.replies = [reply(sp.NOT_FOUND), reply(sp.OK, VERSION + b"{}"), reply(sp.OK, VERSION)]
+    _, answer = post(front)
+    record = sp.parse_transact(client.asked[-1][1])[1][b"idempotency/p1/k1"]
+    client.replies = [
+        reply(sp.NOT_FOUND), reply(sp.OK, VERSION + b"{}"), reply(sp.CONFLICT), reply(sp.OK, VERSION + record)
+    ]  # fmt: skip
+    assert post(front) == (201, answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "status", "field"),
+    [
+        (HELLO, None, 400, "Idempotency-Key"),
+        (HELLO, "", 400, "Idempotency-Key"),
+        (HELLO, "k" * 65, 400, "Idempotency-Key"),
+        (HELLO, "\u00e5", 400, "Idempotency-Key"),
+        (b'{"from":"p2"}', "k", 422, "text"),
+        (b'{"from":"-","text":"x"}', "k", 422, "from"),
+        (b'{"from":"p2","text":"%s"}' % (b"x" * 1001), "k", 422, "text"),
+        (b'{"from":"p2","text":"x","to":"p1"}', "k", 422, "to"),
+        (b"x" * 70_000, "k", 413, "body"),
+    ],
+)
+def test_a_bad_message_is_refused_and_the_field_named(
+    front: Front, client: Client, body: bytes, key: str | None, status: int, field: str
+) -> None:
+    seen, answer = post(front, body, key)
+    assert (seen, answer["field"]) == (status, field)
+    assert not client.asked
+
+
+def test_a_message_to_nobody_is_404(front: Front, client: Client) -> None:
+    client.replies = [reply(sp.NOT_FOUND)] * 2
+    assert post(front)[0] == 404
+
+
+def test_a_feed_is_read_from_its_end_and_continued(front: Front, client: Client) -> None:
+    rows = [(b"feed/p1/" + VERSION[:-1] + bytes([i]), VERSION + b"%d" % i) for i in (9, 8)]
+    client.replies = [reply(sp.OK, sp.range_reply(rows))] * 2
+    first = json.loads(call(front, "GET", "/v1/profiles/p1/feed", QUERY_STRING="limit=2")[2])
+    assert first["items"] == [9, 8]
+    assert sp.parse_range(client.asked[0][1]) == (b"feed/p1/", b"feed/p10", 2, True)
+    query = f"before={first['next']}"
+    assert json.loads(call(front, "GET", "/v1/profiles/p1/feed", QUERY_STRING=query)[2])["next"] is None
+    assert sp.parse_range(client.asked[1][1]) == (b"feed/p1/", rows[-1][0], 20, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=-1", "limit"), ("limit=0", "limit"), ("limit=101", "limit"), ("limit=", "limit"),
+        ("limit", "limit"), ("limit=1e1", "limit"), ("limit=%C2%B2", "limit"), ("limit=1&limit=2", "limit"),
+        ("limit=007", "limit"),
+        ("before=x", "before"), ("before=AAAAAAAAAAAAAB", "before"), ("after=1", "after"), ("%FF=1", "\xff"),
+    ],
+)  # fmt: skip
+def test_a_bad_page_is_refused_and_the_field_named(front: Front, client: Client, query: str, field: str) -> None:
+    status, _, body = call(front, "GET", "/v1/profiles/p1/feed", QUERY_STRING=query)
+    assert (status, json.loads(body)["field"]) == (400, field)
+    assert not client.asked
 
 
 @given(st.binary(min_size=10, max_size=10))

@@ -72,6 +72,8 @@ def test_a_whole_configuration() -> None:
         ("store.engine", "fdb", "[fdb] is missing, and store.engine = 'fdb' needs it"),
         ("store.value_limit_bytes", 100_000, "store.value_limit_bytes is 100000, and must be 1 to 90000"),
         ("store.ipc", "/run/one.ipc", "store.ipc must contain {slot} and {worker}"),
+        ("feed.nudge", "ipc:///run/feed.ipc", "feed.nudge must contain {slot}"),
+        ("feed.poll_ms", 0, "feed.poll_ms is 0, and must be 10 to 60000"),
         ("etcd.endpoints", [], "etcd.endpoints is empty"),
         ("etcd.endpoints", [1], "etcd.endpoints[0] is 1, and must be of type str"),
         ("etcd", [], "etcd must be a table"),
