@@ -41,10 +41,10 @@ class Plan:
 
     stacks: tuple[Stack, ...] = (OURS, *THEIRS)
     rounds: int = 3
-    warm_up_seconds: float = 2
-    saturation_seconds: float = 5
+    warm_up_seconds: float = 1
+    saturation_seconds: float = 4
     open_warm_up_seconds: float = 1
-    open_seconds: float = 6
+    open_seconds: float = 5
     connections: int = 64
     profiles: int = 10_000
 
