@@ -14,6 +14,7 @@ from pyinfra.api import OperationError, StringCommand, operation
 
 from deploys import tree, units
 from deploys.facts import MissingPackages, MissingUsers, Tree, Units
+from deploys.shell import exclusive
 from deploys.tree import Directory, Entry, File, Link
 
 __all__ = [
@@ -47,7 +48,7 @@ def run_checked(command: str, what: str, timeout: int = 600) -> list[str]:
 def checked(command: str, what: str, timeout: int = 600) -> Generator[StringCommand]:
     """The same as a step of an operation: a dry run sees a change, and nothing happens before execution."""
     yield StringCommand("true")
-    run_checked(command, what, timeout)
+    run_checked(exclusive(command), what, timeout)
 
 
 @operation()
@@ -61,23 +62,21 @@ def packages(names: Iterable[str]) -> Generator[StringCommand]:
         host.noop("all packages are installed")
         return
     wanted = " ".join(shlex.quote(name) for name in missing if name != "!guard")
-    yield StringCommand(
-        "\n".join(
-            [
-                "set -eu",
-                "export DEBIAN_FRONTEND=noninteractive",
-                # Services start when their component is configured, not when dpkg unpacks them.
-                "guard=/usr/sbin/policy-rc.d",
-                "trap 'rm -f $guard' EXIT",
-                "printf '#!/bin/sh\\n# griddle-guard\\nexit 101\\n' > $guard && chmod 755 $guard",
-                "dpkg --configure -a >/dev/null",
-                'get() { apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold '
-                '--no-install-recommends "$@" >/dev/null; }',
-                f"[ -z '{wanted}' ] || get install {wanted} 2>/dev/null ||"
-                f" {{ get update; get install {wanted}; }}",
-            ]
-        ),
+    script = "\n".join(
+        [
+            "set -eu",
+            "export DEBIAN_FRONTEND=noninteractive",
+            # Services start when their component is configured, not when dpkg unpacks them.
+            "guard=/usr/sbin/policy-rc.d",
+            "trap 'rm -f $guard' EXIT",
+            "printf '#!/bin/sh\\n# griddle-guard\\nexit 101\\n' > $guard && chmod 755 $guard",
+            "dpkg --configure -a >/dev/null",
+            "get() { apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold "
+            '--no-install-recommends "$@" >/dev/null; }',
+            f"[ -z '{wanted}' ] || get install {wanted} 2>/dev/null || {{ get update; get install {wanted}; }}",
+        ]
     )
+    yield StringCommand(exclusive(script))
 
 
 @operation()
@@ -88,10 +87,9 @@ def system_users(users: Mapping[str, str]) -> Generator[StringCommand]:
     """
     missing = host.get_fact(MissingUsers, names=sorted(users))
     for name in missing:
-        yield StringCommand(
-            "useradd", "--system", "--user-group", "--no-create-home", "--home-dir", users[name],
-            "--shell", "/usr/sbin/nologin", name,
-        )  # fmt: skip
+        useradd = "useradd --system --user-group --no-create-home --shell /usr/sbin/nologin"
+        make = f"{useradd} --home-dir {shlex.quote(users[name])} {shlex.quote(name)}"
+        yield StringCommand(exclusive(f"getent passwd {shlex.quote(name)} >/dev/null || {make}"))
     if not missing:
         host.noop("all users exist")
 
@@ -122,9 +120,8 @@ def installed_files(
     if leftover:
         yield StringCommand("rm", "-rf", *(shlex.quote(path) for path in leftover))
     if changed:
-        yield StringCommand(
-            tree.put_command(component, wanted, changed, validate), _stdin=tree.archive(wanted)
-        )
+        script = tree.put_command(component, wanted, changed, validate)
+        yield StringCommand(exclusive(script), _stdin=tree.archive(wanted))
     if not changed and not leftover:
         host.noop(f"{component}'s files are as wanted")
 

@@ -11,6 +11,7 @@ from deploys import model, summary
 from deploys.base import config
 from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.operations import installed_files, packages, run_checked, running_unit, system_users
+from deploys.shell import exclusive
 from tuning import profiles
 
 APPLY = "/usr/local/sbin/griddle-kernel-profile"
@@ -34,7 +35,7 @@ def kernel_profile() -> Generator[StringCommand]:
     readings = host.get_fact(KernelProfile)
     if not readings or any(reading.state == "differs" for reading in readings):
         yield StringCommand("true")  # a dry run ends here; the act itself is below, because its output is read
-        readings = config.parse_report(run_checked(f"{APPLY} apply", "kernel profile"))
+        readings = config.parse_report(run_checked(exclusive(f"{APPLY} apply"), "kernel profile"))
     else:
         host.noop("all values read back as wanted")
     for reading in readings:

@@ -16,6 +16,7 @@ from deploys.foundationdb.facts import STATUS_SECONDS, Installation, Status, fdb
 from deploys.foundationdb.status import Document, Limits
 from deploys.model import short_name
 from deploys.operations import run_checked
+from deploys.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 POLL_SECONDS = 1.0
 CREATE_SECONDS = 60
@@ -47,11 +48,12 @@ def unpacked(version: str, packages: Iterable[Package]) -> Generator[StringComma
     if seen.releases.get(version, frozenset()) >= wanted.keys() and seen.has_user:
         host.noop(f"{version} is unpacked")
         return
-    uploads = {f"/var/tmp/{package.path.name}": package for package in wanted.values()}
+    uploads = {upload_path(package.path): package for package in wanted.values()}
     for remote, package in uploads.items():
         # As the connecting user: root would need a second copy, and verifies the bytes below anyway.
         yield FileUploadCommand(str(package.path), remote, _sudo=False)
-    yield StringCommand(unpack_command(version, {remote: p.sha256 for remote, p in uploads.items()}, wanted))
+    unpack = unpack_command(version, {remote: p.sha256 for remote, p in uploads.items()}, wanted)
+    yield StringCommand(exclusive(unpack))
 
 
 def unpack_command(version: str, uploads: Mapping[str, str], names: Iterable[str]) -> str:
@@ -67,6 +69,7 @@ def unpack_command(version: str, uploads: Mapping[str, str], names: Iterable[str
     return "\n".join(
         [
             "set -eu; umask 022",
+            FORGET_OLD_UPLOADS,
             f"trap 'rm -rf {work} {files}' EXIT",
             "getent passwd foundationdb >/dev/null || useradd --system --user-group --no-create-home "
             f"--home-dir {config.DATA} --shell /usr/sbin/nologin foundationdb",
