@@ -14,7 +14,6 @@ from pathlib import Path
 from ops.errors import Failure, UserError
 
 FOLDER = Path(__file__).parent
-OPEN_CONNECTIONS = 256
 LATE_MS, LATE_SHARE = 1.0, 0.2  # a generator that is later than both of these spoils a p99
 BUSY_SHARE = 0.85
 PRIORITY = -10  # the open loop needs little of its core, but at the right moment; the path gets no priority
@@ -69,9 +68,12 @@ def saturate(
 
 def open_loop(
     program: Path, port: int, lane: str, rate: float, warm_up: float, seconds: float, profiles: int,
-    cores: Iterable[int] = (), connections: int = OPEN_CONNECTIONS,
+    connections: int, cores: Iterable[int] = (),
 ) -> Latency:  # fmt: skip
-    """load.c at `rate` requests/s; the first `warm_up` seconds do not count."""
+    """load.c at `rate` requests/s; the first `warm_up` seconds do not count.
+
+    What falls due while all `connections` are busy waits, and its latency with it.
+    """
     command = [str(program), str(port), str(connections), f"{rate:.3f}", f"{warm_up:g}", f"{seconds:g}",
                str(profiles), lane]  # fmt: skip
     return parse_latency(_run(command, warm_up + seconds + 15, cores, priority=PRIORITY))

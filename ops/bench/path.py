@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ops import dev, stores
 from ops.bench import load, report
-from ops.bench.processes import cpu_ns, used_us
+from ops.bench.processes import busy_ns, children_ns, cpu_ns, used_us
 from ops.bench.stacks import OURS, THEIRS, Running, Setting, Stack, configured, fill
 from ops.errors import UserError
 from ops.paths import ROOT
@@ -88,6 +88,7 @@ def measure_engine(engine: str, plan: Plan, cores: Sequence[int]) -> dict[str, l
     """{path: its rounds}, in the order of the plan."""
     path_core, load_core = cores[0], cores[1]
     database_core = cores[2] if len(cores) > 2 else load_core
+    measured = list(dict.fromkeys((path_core, load_core, database_core)))
     stacks = [stack for stack in plan.stacks if engine in stack.engines]
     seen: dict[str, list[report.Round]] = {path: [] for stack in stacks for path in stack.rows}
     order = random.Random(1)
@@ -104,7 +105,7 @@ def measure_engine(engine: str, plan: Plan, cores: Sequence[int]) -> dict[str, l
                     title = f"bench: {engine}, round {number} of {plan.rounds}: {', '.join(stack.rows)}"
                     with step(title), stack.started(setting) as running:
                         for path, lane in stack.rows.items():
-                            seen[path].append(_measure(path, lane, running, server, program, plan, load_core))
+                            seen[path].append(_measure(path, lane, running, server, program, plan, measured))
     return seen
 
 
@@ -172,27 +173,46 @@ def save(document: Mapping) -> Path:
 
 
 def _measure(
-    path: str, lane: str, running: Running, server: stores.Server | None, program: Path, plan: Plan, core: int
-) -> report.Round:
+    path: str, lane: str, running: Running, server: stores.Server | None, program: Path, plan: Plan,
+    cores: Sequence[int],
+) -> report.Round:  # fmt: skip
+    """One round of one path. `cores`: the path's, the load's, the database's."""
     def used() -> dict[str, int]:
         return running.cpu_ns() | {"database": cpu_ns(server.process.pid) if server else 0}
 
-    load.saturate(running.port, lane, plan.warm_up_seconds, plan.profiles, plan.connections, [core])
-    before, started = used(), time.monotonic()
+    def others_ns() -> int:
+        """Grows with what other work on this machine takes of the cores that are measured."""
+        return busy_ns(cores) - sum(used().values()) - children_ns() - time.process_time_ns()
+
+    load_cores = [cores[1]]
+    load.saturate(running.port, lane, plan.warm_up_seconds, plan.profiles, plan.connections, load_cores)
+    before, others, started = used(), others_ns(), time.monotonic()
     saturation = load.saturate(
-        running.port, lane, plan.saturation_seconds, plan.profiles, plan.connections, [core]
+        running.port, lane, plan.saturation_seconds, plan.profiles, plan.connections, load_cores
     )
-    after, seconds = used(), time.monotonic() - started
+    seconds, others_saturated = time.monotonic() - started, others_ns() - others
+    after = used()
     running.check()
+    others, started = others_ns(), time.monotonic()
     rate = max(1.0, SATURATED_SHARE * saturation.requests_per_second)
     latency = load.open_loop(
-        program, running.port, lane, rate, plan.open_warm_up_seconds,
-        plan.open_seconds, plan.profiles, [core],
+        program, running.port, lane, rate, plan.open_warm_up_seconds, plan.open_seconds, plan.profiles,
+        plan.connections, load_cores,
     )  # fmt: skip
+    others_open = (others_ns() - others) / 1e9 / (time.monotonic() - started)
     each = used_us(before, after, saturation.requests)
     database_us = each.pop("database")
-    core_share = sum(after[role] - before[role] for role in each) / 1e9 / seconds
-    return report.Round(path, saturation, each, database_us, core_share, latency, running.resident_mb("store"))
+    return report.Round(
+        path=path,
+        saturation=saturation,
+        cpu_us=each,
+        database_us=database_us,
+        core_share=sum(after[role] - before[role] for role in each) / 1e9 / seconds,
+        others_saturated=max(0.0, others_saturated / 1e9 / seconds),
+        others_open=max(0.0, others_open),
+        latency=latency,
+        store_mb=running.resident_mb("store"),
+    )
 
 
 def _fill_database(setting: Setting) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,6 +82,24 @@ def cpu_ns(pid: int) -> int:
             with contextlib.suppress(OSError):
                 total += int((thread / "schedstat").read_text().split()[0])
     return total
+
+
+def busy_ns(cores: Iterable[int]) -> int:
+    """What these cores have worked since the machine was started."""
+    tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    total = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name in {f"cpu{core}" for core in cores}:
+            user, nice, system, _idle, _wait, irq, softirq = map(int, ticks[:7])
+            total += (user + nice + system + irq + softirq) * tick_ns
+    return total
+
+
+def children_ns() -> int:
+    """What this process's children used that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int((usage.ru_utime + usage.ru_stime) * 1e9)
 
 
 def used_us(before: Mapping[str, int], after: Mapping[str, int], requests: int) -> dict[str, float]:

@@ -35,13 +35,17 @@ def parsed(**changes: object) -> load.Latency:
     return load.parse_latency(json.dumps(OPEN | changes))
 
 
-def a_round(path: str, us: float, p99_ms: float | None = 4.0, errors: int = 0, rate: float = 20.0) -> report.Round:
+def a_round(
+    path: str, us: float, p99_ms: float | None = 4.0, *, errors: int = 0, rate: float = 20.0, others: float = 0.0
+) -> report.Round:
     return report.Round(
         path=path,
         saturation=load.Saturation(50, rate, {"timeout": errors} if errors else {}),
         cpu_us={"proxy": us / 2, "front": 0.0, "store": us / 2},
         database_us=0.0,
         core_share=0.99,
+        others_saturated=others,
+        others_open=others,
         latency=replace(parsed(), p99_ms=p99_ms, p50_ms=us),
         store_mb=27.0,
     )
@@ -59,8 +63,12 @@ def test_a_p99_that_tells_of_the_generator_is_refused() -> None:
         assert spoilt.refused
 
 
-def test_a_row_never_mixes_rounds() -> None:
-    rounds = [a_round("direct", 60, 9.0, rate=10), a_round("direct", 40, 5.0, 2), a_round("direct", 50, 7.0)]
+def test_a_row_is_the_round_that_other_work_disturbed_least() -> None:
+    rounds = [
+        a_round("direct", 60, 9.0, rate=10, others=0.3),
+        a_round("direct", 50, 7.0, others=0.01),
+        a_round("direct", 40, 5.0, others=0.2, errors=2),
+    ]
     row = report.row("memory", rounds)
     assert row["cpu_us_per_request"] == {"proxy": 25.0, "front": 0.0, "store": 25.0, "total": 50.0}
     assert (row["p50_ms"], row["p99_ms"]) == (50, 7.0)
@@ -72,6 +80,16 @@ def test_a_row_without_any_p99_says_so() -> None:
     row = report.row("memory", [replace(a_round("go", 40), latency=parsed(late_p99_ms=9.0))])
     assert (row["p50_ms"], row["p99_ms"]) == (None, None)
     assert "?" in report.table([row])
+
+
+def test_other_work_is_named() -> None:
+    row = report.row("memory", [a_round("go", 40, others=0.3)])
+    assert [note for note in report.notes([row]) if "30%" in note]
+    assert report.notes([report.row("memory", [a_round("go", 40, others=0.01)])]) == []
+
+
+def test_a_row_without_any_p99_is_noted() -> None:
+    row = report.row("memory", [replace(a_round("go", 40), latency=parsed(late_p99_ms=9.0))])
     assert report.notes([row]) == ["go: p50 and p99 are not given: the generator was 9.0 ms late itself"]
 
 
@@ -195,7 +213,7 @@ def test_wrong_answers_are_errors(program: Path) -> None:
 
 def test_a_server_that_is_not_there_is_said(program: Path) -> None:
     with pytest.raises(load.Failure, match="connect"):
-        load.open_loop(program, free_ports(1), "direct", 100, 0, 1, profiles=1)
+        load.open_loop(program, free_ports(1), "direct", 100, 0, 1, profiles=1, connections=1)
 
 
 @pytest.mark.skipif(nginx_missing() is not None, reason=str(nginx_missing()))
