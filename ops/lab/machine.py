@@ -84,7 +84,7 @@ def mount(files: LabFiles, host: LabHost, image: Path) -> Path:
     for name in ("upper", "work", "root"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     # The kernel's note that this disk was mounted volatile once, which forbids to mount it again.
-    shutil.rmtree(directory / "work/work/incompat", ignore_errors=True)
+    shutil.rmtree(directory / "work" / "work" / "incompat", ignore_errors=True)
     options = f"lowerdir={image},upperdir={directory / 'upper'},workdir={directory / 'work'},volatile"
     _run("mount", "-t", "overlay", f"griddle-{host.machine}", "-o", options, str(root))
     return root
