@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,12 +12,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import tomli_w
 
 from nginx.render import FrontAddress, NginxValues, lua_files, nginx_conf
+from tests.unit import stores
 from tests.unit.stores import listens, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +92,11 @@ class ServingPath:
                 **self.proxy,
             },
         }  # fmt: skip
+
+    def use(self, engine: dict) -> None:
+        """Take a real store, as real_store gives it, instead of the memory engine."""
+        self.configuration |= engine
+        self.configuration["store"]["engine"] = next(iter(engine))
 
     @property
     def ipc(self) -> list[str]:
@@ -163,6 +172,26 @@ class ServingPath:
             )
         self.processes.append(process)
         return process
+
+
+@contextlib.contextmanager
+def real_store(kind: str, directory: Path) -> Iterator[tuple[stores.Server, dict]]:
+    """A running database and the configuration of its engine; skips the test where there is none."""
+    if reason := stores.etcd_missing() if kind == "etcd" else stores.fdb_missing():
+        pytest.skip(f"{kind}: {reason}")
+    if kind == "etcd":
+        server = stores.etcd(directory)
+        engine: dict = {"etcd": {"endpoints": [f"http://127.0.0.1:{server.port}"]}}
+    else:
+        server = stores.Fdb(directory)
+        engine = {"fdb": {"cluster_file": str(server.cluster_file), "client_library": str(server.library)}}
+    server.start()
+    try:
+        if isinstance(server, stores.Fdb):
+            server.configure()
+        yield server, engine
+    finally:
+        server.stop()
 
 
 def _free_range(count: int) -> int:

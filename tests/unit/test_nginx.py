@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -239,6 +240,52 @@ def test_a_read_is_asked_of_another_worker_when_one_is_gone_or_silent(tmp_path: 
         serving.stop()
 
 
+def test_retries_are_a_tenth_of_the_requests_and_some_in_hand(tmp_path: Path) -> None:
+    """A store that refuses everything is not asked twice by everyone."""
+    serving = ServingPath(tmp_path / "budget", workers=2)
+    stop, asked = threading.Event(), []
+
+    def refuse(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(0.2)
+            connection.sendall(sp.HELLO_REP)
+            assert connection.recv(8, socket.MSG_WAITALL) == sp.HELLO_REQ
+            while not stop.is_set():
+                try:
+                    head = connection.recv(12, socket.MSG_WAITALL)
+                except TimeoutError:
+                    continue
+                if len(head) < 12:
+                    return
+                connection.recv(int.from_bytes(head[:8], "big") - 4, socket.MSG_WAITALL)
+                asked.append(1)
+                body = sp.reply_prefix(sp.UNAVAILABLE, b"r") + b"no"
+                connection.sendall((4 + len(body)).to_bytes(8, "big") + head[8:12] + body)
+
+    def listen(listener: socket.socket) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listener.accept()
+                threading.Thread(target=refuse, args=(connection,), daemon=True).start()
+
+    listeners = [socket.create_server(("127.0.0.1", serving.ports["store"] + i)) for i in range(2)]
+    threads = [threading.Thread(target=listen, args=(listener,)) for listener in listeners]
+    try:
+        for listener, thread in zip(listeners, threads, strict=True):
+            listener.settimeout(0.1)
+            thread.start()
+        serving.start_nginx()
+        answers = [serving.ask("GET", "/v1/profiles/p1") for _ in range(100)]
+        assert {(answer.status, answer.headers["retry-after"]) for answer in answers} == {(503, "1")}
+        assert 100 + 20 <= len(asked) <= 100 + 20 + 10 + 1
+    finally:
+        stop.set()
+        for listener, thread in zip(listeners, threads, strict=True):
+            thread.join()
+            listener.close()
+        serving.stop()
+
+
 def test_restarting_store_workers_under_load_loses_no_read(tmp_path: Path) -> None:
     serving = ServingPath(tmp_path / "restarts", workers=2)
     workers = {i: serving.start_store(i) for i in range(2)}
@@ -281,12 +328,14 @@ def test_no_front_is_a_503_that_says_so(tmp_path: Path) -> None:
         serving.stop()
 
 
-def test_a_front_that_is_stopped_under_load_loses_no_request(tmp_path: Path) -> None:
+def test_fronts_that_are_restarted_under_load_lose_no_request(tmp_path: Path) -> None:
     serving = ServingPath(tmp_path / "twofronts")
     other = ServingPath(tmp_path / "other")
     other.configuration["store"]["ipc"] = serving.configuration["store"]["ipc"]
     serving.start_store()
-    first, _ = serving.start_front(), other.start_front()
+    serving.start_feed()
+    places = [serving, other]
+    fronts = [place.start_front() for place in places]
     ports = [serving.ports["front"], other.ports["front"]]
     serving.start_nginx(fronts=[FrontAddress("127.0.0.1", port) for port in ports])
     stop, statuses = threading.Event(), []
@@ -297,27 +346,48 @@ def test_a_front_that_is_stopped_under_load_loses_no_request(tmp_path: Path) -> 
             i += 1
             if i % 5:
                 statuses.append(serving.ask("GET", "/v1/profiles/nobody", X_Lane="wsgi").status)
-            else:
+            elif i % 2:
                 statuses.append(serving.ask("PUT", f"/v1/profiles/n{number}", PROFILE).status)
+            else:
+                body, key = b'{"from":"a","text":"hello"}', f"{number}-{i}"
+                answer = serving.ask("POST", "/v1/profiles/ada/messages", body, Idempotency_Key=key)
+                statuses.append(answer.status)
 
     threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
     try:
+        assert serving.ask("PUT", "/v1/profiles/ada", PROFILE).status == 204
         for thread in threads:
             thread.start()
+        for i in (0, 1, 0):
+            time.sleep(0.5)
+            fronts[i].send_signal(signal.SIGTERM)
+            assert fronts[i].wait(8) == 0
+            time.sleep(0.5)
+            fronts[i] = places[i].start_front()
         time.sleep(0.5)
-        first.send_signal(signal.SIGTERM)
-        assert first.wait(8) == 0
-        time.sleep(0.5)
-        serving.start_front()
-        time.sleep(0.5)
-    finally:
         stop.set()
         for thread in threads:
             thread.join()
+        assert len(statuses) > 200
+        assert set(statuses) == {404, 204, 201}
+        posted = statuses.count(201)
+        wait_until("each message arrived once", lambda: feed_length(serving, "ada") == posted, 5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.is_alive() and thread.join()
         serving.stop()
         other.stop()
-    assert len(statuses) > 200
-    assert set(statuses) == {404, 204}
+
+
+def feed_length(serving: ServingPath, owner: str) -> int:
+    query, length = "?limit=100", 0
+    while True:
+        page = serving.ask("GET", f"/v1/profiles/{owner}/feed{query}").json
+        length += len(page["items"])
+        if page["next"] is None:
+            return length
+        query = f"?limit=100&before={page['next']}"
 
 
 # --- configuration ---------------------------------------------------------------------------------------

@@ -13,10 +13,15 @@ import pytest
 from tests.unit.serving import ServingPath, ask, nginx_missing
 
 EXAMPLES = int(os.environ.get("GRIDDLE_OPENAPI_EXAMPLES", "100"))  # for each operation
-CHECKS = (
+_CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance", "missing_required_header",
 )  # fmt: skip
+CHECKS = {"nginx": _CHECKS, "front": (*_CHECKS, "unsupported_method")}
+
+
+# meinheld's parser does not know QUERY: it answers 400 by itself, and closes the connection before a body is read.
+CONFIGURATION = '[phases.coverage]\nunexpected-methods = ["PATCH", "OPTIONS", "POST", "DELETE"]\n'
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +55,12 @@ def test_schemathesis_finds_nothing(path: ServingPath, tmp_path: Path, what: str
     for name in ("p1", "0"):
         assert ask(path.ports["front"], "PUT", f"/v1/profiles/{name}", b'{"name":"Ada"}').status == 204
     url = f"http://127.0.0.1:{path.ports[what]}"
+    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     done = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli", "run", f"{url}/v1/openapi.json", "--url", url,
             "--phases", "examples,coverage,fuzzing", "--mode", "all", "--max-examples", str(EXAMPLES),
-            "--checks", ",".join(CHECKS), "--seed", "1", "--workers", "1", "--request-timeout", "10",
+            "--checks", ",".join(CHECKS[what]), "--seed", "1", "--workers", "1", "--request-timeout", "10",
             "--generation-database", "none", "--no-color",
         ],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
