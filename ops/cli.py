@@ -102,17 +102,18 @@ def bench() -> None:
 @bench.command()
 @click.option("--engine", type=click.Choice(["memory", "etcd", "fdb"]), help="Only this store, not all three.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; it is saved in any case.")
+@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
 @click.option("--quick", is_flag=True, help="Our own lanes in memory for a few seconds: whether it works at all.")
-def path(engine: str | None, as_json: bool, quick: bool) -> None:
+def path(engine: str | None, as_json: bool, rounds: int, quick: bool) -> None:
     """What an uncached read costs: both lanes, and the servers that one would pick instead.
 
     For each path requests/s of one core, CPU time per request by process, and p50 and p99 at 80 % of
-    that from a load that does not wait for answers. Takes about five minutes per engine; the result is
-    saved under results/.
+    that from a load that does not wait for answers. Three rounds take about four minutes per engine; the
+    result is saved under results/.
     """
     from ops.bench import path as body
 
-    body.bench_path(engine, as_json=as_json, quick=quick)
+    body.bench_path(engine, as_json=as_json, rounds=rounds, quick=quick)
 
 
 @griddle.group(cls=Griddle)

@@ -116,7 +116,7 @@ def _run(command: list[str], limit_seconds: float, cores: Iterable[int], priorit
 
     def prepare() -> None:
         os.sched_setaffinity(0, wanted)
-        if priority:
+        if priority < os.getpriority(os.PRIO_PROCESS, 0):
             with contextlib.suppress(OSError):  # only root may
                 os.setpriority(os.PRIO_PROCESS, 0, priority)
 

@@ -55,15 +55,15 @@ QUICK = Plan(
 )  # fmt: skip
 
 
-def bench_path(engine: str | None, *, as_json: bool, quick: bool) -> None:
+def bench_path(engine: str | None, *, as_json: bool, rounds: int, quick: bool) -> None:
     """Measure, print and save. Without `engine` all are measured, and those that are not here are named."""
-    plan = QUICK if quick else Plan()
+    plan = QUICK if quick else Plan(rounds=rounds)
     cores = sorted(os.sched_getaffinity(0))
     check_machine(cores, plan)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupt)
     chosen = (engine,) if engine else ("memory",) if quick else ENGINES
-    rows, rounds = [], {}
+    rows, seen_rounds = [], {}
     for name in chosen:
         missing = {"etcd": stores.etcd_missing, "fdb": stores.fdb_missing}.get(name, lambda: None)()
         if missing:
@@ -74,11 +74,12 @@ def bench_path(engine: str | None, *, as_json: bool, quick: bool) -> None:
         seen = measure_engine(name, plan, cores)
         found = [report.row(name, each) for each in seen.values()]
         rows += found
-        rounds[name] = {path: report.rounds_of(each) for path, each in seen.items()}
+        seen_rounds[name] = {path: report.rounds_of(each) for path, each in seen.items()}
         for line in (f"\nengine {name}, CPU in µs per request", report.table(found), *report.ratios(found),
                      *report.notes(found)):  # fmt: skip
             say(line) if as_json else print(line, flush=True)
-    document = {"rows": rows, "machine": machine(cores), "plan": described(plan), "rounds": rounds}
+    document = {"rows": rows, "machine": machine(cores), "plan": described(plan)}
+    document["rounds"] = seen_rounds
     say(f"\nsaved: {save(document)}")
     if as_json:
         print(json.dumps({key: document[key] for key in ("rows", "machine", "plan")}, indent=2))
