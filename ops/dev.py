@@ -7,7 +7,6 @@ from services.seed. A changed file restarts what it belongs to.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from typing import IO
 from nginx.render import FrontAddress, NginxValues, lua_files, nginx_conf
 from ops.errors import UserError
 from ops.paths import ROOT, STATE
+from ops.process import die_with_parent
 from ops.progress import say
 
 PORT = 8080
@@ -57,7 +57,7 @@ class Child:
         self.process = subprocess.Popen(
             self.command, cwd=ROOT, env={**os.environ, **self.environment}, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            start_new_session=True, preexec_fn=_die_with_parent,
+            start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
         threading.Thread(target=relay, args=(self.name, self.process.stdout), daemon=True).start()
         self.ready()
@@ -258,7 +258,3 @@ def _nginx() -> str:
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2): nothing is left after a kill -9

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ops import artifacts
 from ops.errors import Failure
+from ops.process import die_with_parent
 
 
 def free_port() -> int:
@@ -50,13 +51,15 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, wanted),
+                preexec_fn=lambda: (os.sched_setaffinity(0, wanted), die_with_parent()),
             )  # fmt: skip
         wait_until(f"{self.command[0]} listens", lambda: listens(self.port))
 
     def pause(self) -> None:
         """It keeps its connections, and says nothing: what a cut network looks like from here."""
         os.kill(self.process.pid, signal.SIGSTOP)
+        # The signal is on its way when kill() returns: a thread that still runs would answer once more.
+        wait_until(f"{self.command[0]} stands still", lambda: _states(self.process.pid) <= {"T"})
 
     def resume(self) -> None:
         os.kill(self.process.pid, signal.SIGCONT)
@@ -66,6 +69,12 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+def _states(pid: int) -> set[str]:
+    """States of a process's threads, as in proc(5)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in tasks}
 
 
 def etcd_missing() -> str | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +19,7 @@ from ops.lab import state
 from ops.lab.plan import LabPlan
 from ops.lab.root import as_root
 from ops.lab.state import LabFiles
+from ops.process import die_with_parent
 from ops.progress import say, step
 
 # All that a deploy is made of; a change in none of them means that there is nothing to deploy.
@@ -114,19 +113,14 @@ def _deploy(checkout: Path) -> None:
     say("deploy: pyinfra -y inventory/lab.py deploys/all.py")
     started = time.monotonic()
     pyinfra = Path(sys.executable).parent / "pyinfra"
-    code = subprocess.run(
-        [str(pyinfra), "-y", "inventory/lab.py", "deploys/all.py"], cwd=checkout, preexec_fn=_die_with_parent
-    ).returncode
+    command = [str(pyinfra), "-y", "inventory/lab.py", "deploys/all.py"]
+    # A deploy must not go on alone, without the lock that its `up` held.
+    code = subprocess.run(command, cwd=checkout, preexec_fn=die_with_parent).returncode
     if code == UserError.exit_code:
         raise UserError("the deploy was refused, as said above; nothing was touched")
     if code:
         raise Failure("the deploy failed, as said above; ./griddle up goes on from there")
     say(f"deploy: done in {time.monotonic() - started:.0f} s")
-
-
-def _die_with_parent() -> None:
-    """A deploy must not go on alone, without the lock that its `up` held."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2)
 
 
 def _seed(checkout: Path) -> None:

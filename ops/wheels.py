@@ -9,7 +9,6 @@ base image: nothing is left of it, whatever interrupts a build.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
@@ -22,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.errors import Failure, UserError
+from ops.process import die_with_parent
 from ops.progress import step
 
 SERVICE, BUILD = "requirements/service.lock", "requirements/build.lock"
@@ -116,17 +116,14 @@ def _run_container(base: Path, checkout: Path, downloads: Path, wheels: Path) ->
         f"--bind={wheels}:/wheels",
         "sh", "-c", _SCRIPT,
     ]  # fmt: skip
+    # The container dies with systemd-nspawn.
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        errors="replace", preexec_fn=_die_with_parent,
+        errors="replace", preexec_fn=lambda: die_with_parent(signal.SIGKILL),
     )  # fmt: skip
     if done.returncode:
         last = "\n".join(done.stdout.splitlines()[-15:])
         raise Failure(f"the services' wheels could not be built in the container; its output ends:\n{last}")
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; the container dies with systemd-nspawn
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -12,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ops.paths import ROOT
+from ops.process import die_with_parent
 
 STOP_SECONDS = 10
-PR_SET_PDEATHSIG = 1
 
 
 class Process:
@@ -28,7 +27,7 @@ class Process:
 
         def prepare() -> None:
             os.sched_setaffinity(0, wanted)
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # nothing is left after a kill -9 of us
+            die_with_parent()
 
         with log.open("ab") as out:
             self._process = subprocess.Popen(

@@ -20,6 +20,7 @@ import pytest
 import tomli_w
 
 from nginx.render import FrontAddress, NginxValues, lua_files, nginx_conf
+from ops.process import die_with_parent
 from tests.unit import stores
 from tests.unit.stores import listens, wait_until
 
@@ -168,8 +169,9 @@ class ServingPath:
         environment = {**os.environ, "GRIDDLE_CONFIG": str(self.directory / "griddle.toml")}
         with (self.directory / f"{len(self.processes)}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=die_with_parent,
+            )  # fmt: skip
         self.processes.append(process)
         return process
 
