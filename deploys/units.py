@@ -85,7 +85,7 @@ def action(seen: Seen, *, reload: bool = False) -> str | None:
     """What brings a unit to its inputs: "start", "restart", "reload" or None."""
     if seen.active in ("active", "activating", "reloading"):
         if seen.stamp == seen.inputs and not seen.needs_daemon_reload:
-            return None
+            return "start" if seen.enabled == "disabled" else None  # it would not come back after a boot
         # An unknown stamp means that nobody knows what the process was started with.
         return "reload" if reload and seen.stamp else "restart"
     if seen.condition_failed and seen.stamp == seen.inputs:

@@ -38,6 +38,8 @@ def test_units_are_parsed_with_their_stamps():
         (Seen("inactive"), "start"),
         (Seen("failed"), "start"),
         (Seen("active", stamp="a", inputs="a"), None),
+        (Seen("active", "disabled", stamp="a", inputs="a"), "start"),
+        (Seen("active", "static", stamp="a", inputs="a"), None),
         (Seen("active", stamp="a", inputs="b"), "restart"),
         (Seen("active", stamp="", inputs="b"), "restart"),
         (Seen("active", stamp="a", inputs="a", needs_daemon_reload=True), "restart"),
