@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -155,6 +156,48 @@ _host_command("stop", "Cut HOST's power: every process dies at once, nothing is 
 _host_command("start", "Power HOST on again, and wait until it answers.")
 _host_command("cut", "Take HOST off the network: it runs on, and no packet reaches it or leaves it.")
 _host_command("heal", "Put HOST back on the network.")
+
+
+@griddle.group(cls=Griddle)
+def fdb() -> None:
+    """FoundationDB on the running cluster. Each verb is a deploy of its own (deploys/fdb_VERB.py).
+
+    \b
+    One operation at a time: etcd holds a lock with its owner's name. Interrupted or killed, the same command
+    goes on where it stopped. --dry prints the plan and changes nothing. What an operation did, with each
+    gate's values, is saved under results/operations/.
+    """
+
+
+def _inventory_option(command: Callable) -> Callable:
+    return click.option(
+        "--inventory",
+        default="inventory/lab.py",
+        show_default=True,
+        metavar="FILE",
+        help="The cluster: inventory/prod.py, or another.",
+    )(command)
+
+
+def _dry_option(command: Callable) -> Callable:
+    return click.option("--dry", is_flag=True, help="Print the plan; change nothing.")(command)
+
+
+@fdb.command()
+@click.argument("version")
+@click.option("--rolling", is_flag=True, help="Zone by zone, with all health gates between.")
+@_dry_option
+@_inventory_option
+def upgrade(version: str, rolling: bool, dry: bool, inventory: str) -> None:
+    """Bring the running cluster to VERSION (7.3.78), under load, with no request failed.
+
+    All of it is staged and tried out on every host before anything is switched. Then all processes restart
+    at once, which costs one short recovery, while requests wait for it instead of failing.
+    """
+    from ops.fdb import run
+
+    data = {"fdb_version": version, "fdb_rolling": rolling}
+    run.run(CHECKOUT, inventory, "fdb_upgrade", data, dry=dry)
 
 
 @griddle.group(cls=Griddle)

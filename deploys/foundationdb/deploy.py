@@ -23,15 +23,12 @@ def install() -> None:
     """The wanted version is unpacked: everything on fdb hosts, the client's part on app hosts."""
     host = this_host()
     version = host.data["fdb_version"]
-    found = _packages(version)
-    packages = [operations.Package("clients", found.clients, found.clients_sha256)]
     if _is_server(host):
         _refuse_to_break(version)
-        packages.append(operations.Package("server", found.server, found.server_sha256))
     operations.unpacked(
         name=f"foundationdb | version {version} is unpacked in /opt/foundationdb",
         version=version,
-        packages=packages,
+        packages=packages_for(version, _is_server(host)),
     )
 
 
@@ -143,6 +140,15 @@ def _seed_file() -> ClusterFile:
     if chosen != kept:
         cluster_file.write(path, chosen)
     return chosen
+
+
+def packages_for(version: str, server: bool) -> list[operations.Package]:
+    """What a host needs of a version."""
+    found = _packages(version)
+    packages = [operations.Package("clients", found.clients, found.clients_sha256)]
+    if server:
+        packages.append(operations.Package("server", found.server, found.server_sha256))
+    return packages
 
 
 @cache

@@ -1,0 +1,203 @@
+"""How an operation changes the running cluster: under the cluster's lock, it looks, plans, takes the plan's first
+step, and looks again, until nothing is left to do.
+
+The plan is a pure function of what was seen and of the target. So nothing has to be remembered: an operation that
+was interrupted goes on when it is called again, wherever it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gevent.pool import Pool
+from pyinfra import host, inventory, state
+from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.api.host import Host as PyinfraHost
+
+from deploys import lock, model, tree
+from deploys.etcd.gateway import Gateway
+from deploys.facts import Tree
+from deploys.report import Report, summary
+from deploys.shell import exclusive
+from ops.errors import Failure, UserError
+from ops.progress import say
+
+REFUSED = UserError.exit_code
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. `name` is for people; `action` and `arguments` are for the verb's `act`."""
+
+    name: str
+    action: str
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left to do, in order; or why nothing may be done, one line each."""
+
+    steps: tuple[Step, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+
+class Verb(Protocol):
+    """An operation: `title` names it everywhere ("fdb upgrade 7.3.78")."""
+
+    title: str
+
+    def look(self) -> Any:
+        """All that the plan is made of, as it is now."""
+
+    def plan(self, seen: Any) -> Plan:
+        """What is left to do; pure. What an interrupted run of the same verb has left is no reason to refuse."""
+
+    def act(self, step: Step, entry: dict[str, Any]) -> None:
+        """Take a step; it may add to its entry of the report. Raises Failure where it did not succeed."""
+
+
+@operation()
+def conducted(verb: Verb) -> Generator[StringCommand]:
+    """The verb has nothing left to do. Called on one host; it acts on all that it needs.
+
+    A dry run prints the plan. What is refused ends the run with exit code 2, before anything is changed.
+    """
+    if not state.is_executing:
+        plan = _planned(verb)
+        for number, step in enumerate(plan.steps, 1):
+            say(f"    {number}. {step.name}")
+        if plan.steps:
+            yield StringCommand("true")
+        else:
+            host.noop(f"{verb.title}: nothing is left to do")
+        return
+    _conduct(verb)
+
+
+def _planned(verb: Verb) -> Plan:
+    """The plan, printed where it refuses.
+
+    :raises SystemExit: refused
+    """
+    try:
+        if (other := lock.seen(gateway())) and other.get("owner") != lock.owner():
+            raise UserError(lock.held_by(other))
+        plan = verb.plan(verb.look())
+    except UserError as refusal:
+        plan = Plan(refusals=(str(refusal),))
+    for line in plan.refusals:
+        say(f"griddle: {verb.title}: {line}")
+    if plan.refusals:
+        raise SystemExit(REFUSED)
+    return plan
+
+
+def _conduct(verb: Verb) -> None:
+    cluster = model.cluster()
+    document = lock.announcement(verb.title)
+    try:
+        with lock.held(gateway(), document) as held:
+            report = Report(verb.title, cluster.name, document["owner"], _report_path())
+            try:
+                _take_steps(verb, held, report)
+            except BaseException as error:
+                report.end("failed", problem=str(error) or type(error).__name__)
+                raise
+            else:
+                report.end("done")
+            finally:
+                _print(report)
+    except UserError as refusal:
+        say(f"griddle: {verb.title}: {refusal}")
+        raise SystemExit(REFUSED) from None
+    except Failure as failure:
+        raise OperationError(f"{verb.title}: {failure}") from None
+
+
+def _take_steps(verb: Verb, held: lock.Lock, report: Report) -> None:
+    last = None
+    while True:
+        held.check()
+        plan = verb.plan(verb.look())
+        if plan.refusals:
+            raise (UserError if last is None else Failure)("; ".join(plan.refusals))
+        if not plan.steps:
+            return
+        step = plan.steps[0]
+        if step == last:
+            raise Failure(f"{step.name}: done, and still to be done by what the cluster says")
+        with report.step(step.name) as entry:
+            verb.act(step, entry)
+        last = step
+
+
+def _report_path() -> Path | None:
+    """Where whoever started this wants the report."""
+    path = os.environ.get("GRIDDLE_REPORT")
+    return Path(path) if path else None
+
+
+def _print(report: Report) -> None:
+    for line in summary(report.document):
+        say(f"    {line}")
+    say(f"    report: {report.path}")
+
+
+# --- what deploys and verbs act with
+
+
+def conducts(group: str) -> bool:
+    """Whether the host that the deploy is being prepared for is the one that an operation is called on: the first
+    of the group that takes part in this run.
+    """
+    names = [model.short_name(each.name) for each in inventory.get_active_hosts()]
+    members = [member.name for member in model.cluster().group(group) if member.name in names]
+    return members[:1] == [model.short_name(host.name)]
+
+
+def gateway() -> Gateway:
+    members = [member.name for member in model.cluster().group("etcd")]
+    return Gateway(hosts(members), model.cluster().data["etcd_client_port"])
+
+
+def hosts(names: Iterable[str]) -> list[PyinfraHost]:
+    """Connected hosts of these names, in the inventory's order."""
+    wanted = set(names)
+    return [each for each in inventory if model.short_name(each.name) in wanted and each.connected]
+
+
+def run(on: PyinfraHost, command: str, what: str, seconds: int = 60, stdin: Any = None) -> list[str]:
+    """Run a shell command as root now; its output's lines. Raises Failure with what was seen."""
+    ok, output = on.run_shell_command(
+        StringCommand("sh", "-c", shlex.quote(command)),
+        _sudo=True,
+        _timeout=seconds,
+        **({"_stdin": stdin} if stdin is not None else {}),
+    )
+    if not ok:
+        seen = " / ".join(line.strip() for line in output.output.splitlines()[-12:] if line.strip())
+        raise Failure(f"{model.short_name(on.name)}: {what}: {seen or 'no output'}")
+    return output.stdout_lines
+
+
+def on_all(names: Iterable[str], act: Callable[[PyinfraHost], Any]) -> dict[str, Any]:
+    """Do it on hosts at once; {host: result}. The first failure is raised after all have ended."""
+    chosen = hosts(names)
+    pool = Pool(len(chosen) or 1)
+    spawned = {model.short_name(each.name): pool.spawn(act, each) for each in chosen}
+    pool.join()
+    return {name: greenlet.get() for name, greenlet in spawned.items()}
+
+
+def install_files(on: PyinfraHost, component: str, files: dict[str, tree.Entry]) -> None:
+    """What the operation `installed_files` does, on any host."""
+    changed = tree.differing(files, on.get_fact(Tree, paths=sorted(files)))
+    if changed:
+        script = tree.put_command(component, files, changed, None)
+        run(on, exclusive(script), f"{component}'s files", stdin=tree.archive(files))

@@ -1,0 +1,13 @@
+"""Another version of FoundationDB on the running cluster; `./griddle fdb upgrade` runs this.
+
+    pyinfra inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78
+    pyinfra --dry inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78      # the plan alone
+"""
+
+from deploys.conduct import conducted, conducts
+from deploys.foundationdb.upgrade import Upgrade
+from deploys.model import cluster
+
+if conducts("fdb"):
+    data = cluster().data
+    conducted(name=f"fdb upgrade | {data['fdb_version']}", verb=Upgrade(data["fdb_version"], data["fdb_rolling"]))

@@ -1,0 +1,89 @@
+"""What an operation did: a file that grows with it, and the summary printed at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deploys.foundationdb.status import Gate
+from ops.paths import ROOT
+from ops.progress import say
+
+DIRECTORY = ROOT / "results" / "operations"
+
+
+class Report:
+    """One operation's report. It is complete after each step, so a killed operator's tells how far it came."""
+
+    def __init__(self, operation: str, cluster: str, owner: str, path: Path | None = None) -> None:
+        started = datetime.now(UTC)
+        name = re.sub(r"[^a-z0-9.]+", "-", f"{started:%Y%m%dT%H%M%SZ} {operation}".lower())
+        self.path = path or DIRECTORY / f"{name}.json"
+        self._clock = time.monotonic()
+        self.document: dict[str, Any] = {
+            "operation": operation,
+            "cluster": cluster,
+            "owner": owner,
+            "started": started.isoformat(timespec="seconds"),
+            "outcome": "under way",  # done | failed; it stays where the operator's process was killed
+            "seconds": 0.0,
+            "steps": [],
+        }
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[dict[str, Any]]:
+        """One step; what it yields is its part of the report, and may be added to."""
+        entry: dict[str, Any] = {"name": name, "at_seconds": self._elapsed(), "outcome": "under way"}
+        self.document["steps"].append(entry)
+        self.write()
+        say(f"    {name} ...")
+        started = time.monotonic()
+        try:
+            yield entry
+            entry["outcome"] = "done"
+        except BaseException as error:
+            entry |= {"outcome": "failed", "problem": str(error) or type(error).__name__}
+            raise
+        finally:
+            entry["seconds"] = round(time.monotonic() - started, 2)
+            self.write()
+            say(f"    {name}: {entry['outcome']} after {entry['seconds']:.1f} s")
+
+    def end(self, outcome: str, **more: Any) -> None:
+        self.document |= {"outcome": outcome, **more}
+        self.write()
+
+    def write(self) -> None:
+        """Atomically, so that a reader never sees half of it."""
+        self.document["seconds"] = self._elapsed()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(self.document, indent=1) + "\n")
+        fresh.replace(self.path)
+
+    def _elapsed(self) -> float:
+        return round(time.monotonic() - self._clock, 2)
+
+
+def gates(found: Iterable[Gate]) -> list[dict[str, Any]]:
+    """Gates with the values seen, for a step's entry."""
+    return [{"gate": gate.name, "seen": gate.seen, "ok": gate.ok} for gate in found]
+
+
+def summary(document: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    lines = [f"{document['operation']}: {document['outcome']} after {document['seconds']:.1f} s"]
+    lines += [f"  {step.get('seconds', 0):7.1f} s  {step['name']}" for step in document["steps"]]
+    if clients := document.get("clients"):
+        lines.append(
+            f"  at the virtual address: {clients['requests']} reads, {clients['failed']} failed, "
+            f"longest {clients['longest_ms']:.0f} ms"
+        )
+    return lines

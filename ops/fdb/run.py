@@ -1,0 +1,58 @@
+"""Runs an operation's deploy by pyinfra, and turns its end into the command line's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ops.errors import Failure, UserError
+from ops.process import die_with_parent
+
+
+def command(
+    inventory: str, deploy: str, data: Mapping[str, Any], *, dry: bool = False, options: Sequence[str] = ()
+) -> list[str]:
+    """pyinfra's command line."""
+    pyinfra = str(Path(sys.executable).parent / "pyinfra")
+    words = [pyinfra, "--dry" if dry else "-y", *options, inventory, f"deploys/{deploy}.py"]
+    for key, value in data.items():
+        words += ["--data", f"{key}={value}"]
+    return words
+
+
+def run(
+    checkout: Path,
+    inventory: str,
+    deploy: str,
+    data: Mapping[str, Any],
+    *,
+    dry: bool = False,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run deploys/`deploy`.py. Its output is the progress; only stdout of pyinfra's own is moved to stderr.
+
+    :param data: pyinfra's ``--data``
+    :param dry: print the plan, change nothing
+    :param options: more of pyinfra's own, such as ("--exclude", "fdb3")
+    :raises UserError: it was refused; nothing was changed
+    :raises Failure: it failed on its way
+    """
+    if not (checkout / inventory).is_file():
+        raise UserError(f"there is no inventory {inventory}; --inventory inventory/prod.py?")
+    # An operation must not go on without whoever waits for it: its lock would end while it still acts.
+    code = subprocess.run(
+        command(inventory, deploy, data, dry=dry, options=options),
+        cwd=checkout,
+        env={**os.environ, **(environment or {})},
+        stdout=sys.stderr.fileno(),
+        preexec_fn=die_with_parent,
+    ).returncode
+    if code == UserError.exit_code:
+        raise UserError("refused, as said above; nothing was changed")
+    if code:
+        raise Failure("stopped, as said above; the same command goes on from there")
