@@ -61,6 +61,7 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
             config["fdb"] = {
                 "cluster_file": "/etc/griddle/fdb/fdb.cluster",
                 "client_library": "/opt/foundationdb/current/lib/libfdb_c.so",
+                "external_client_directory": "/opt/foundationdb/clients",  # empty but during a minor upgrade
                 "api_version": 730,
                 "transaction_timeout_ms": 1000,
                 "transaction_retry_limit": 3,

@@ -63,6 +63,7 @@ class Etcd:
 class Fdb:
     cluster_file: str
     client_library: str
+    external_client_directory: str = ""  # more client libraries (*.so), for servers of other minor versions
     api_version: int = 730
     transaction_timeout_ms: int = 1000
     transaction_retry_limit: int = 3

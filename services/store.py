@@ -28,6 +28,7 @@ from services.engines.base import (
     KEY_LIMIT_BYTES,
     Conflict,
     Engine,
+    EngineError,
     Invalid,
     TooLarge,
     Unavailable,
@@ -286,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    except OSError as error:
+    except (OSError, EngineError) as error:
         print(f"store {options.slot}-{options.worker}: {error}", file=sys.stderr)
         return 1
     return 0

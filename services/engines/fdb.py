@@ -15,6 +15,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import cffi
 
@@ -77,7 +78,13 @@ class FdbEngine:
         fdb.api_version(config.api_version)
         self._fdb = fdb
         self._lib = _ffi.dlopen(config.client_library)
-        self._database = fdb.open(config.cluster_file)
+        try:
+            # without further libraries the client bypasses its multi-version part, which is cheaper
+            if any(Path(config.external_client_directory or "/nowhere").glob("*.so")):
+                fdb.options.set_external_client_directory(config.external_client_directory)
+            self._database = fdb.open(config.cluster_file)  # starts the network: one bad library and it does not
+        except fdb.FDBError as error:
+            raise EngineError(f"FoundationDB's client does not start: {_text(error)} ({error.code})") from None
         self._database.options.set_transaction_timeout(config.transaction_timeout_ms)
         self._database.options.set_transaction_retry_limit(config.transaction_retry_limit)
         self._threads = threading.local()

@@ -103,9 +103,12 @@ class ServingPath:
     def ipc(self) -> list[str]:
         return [str(self.directory / f"s-a-{worker}.ipc") for worker in range(self.workers)]
 
-    def start_store(self, worker: int = 0, **store: object) -> subprocess.Popen:
+    def run_store(self, worker: int = 0, **store: object) -> subprocess.Popen:
         self._write(**store)
-        process = self._run("-m", "services.store", "--slot", "a", "--worker", str(worker))
+        return self._run("-m", "services.store", "--slot", "a", "--worker", str(worker))
+
+    def start_store(self, worker: int = 0, **store: object) -> subprocess.Popen:
+        process = self.run_store(worker, **store)
         wait_until("the store worker listens", lambda: listens(self.ports["store"] + worker))
         return process
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -378,6 +379,47 @@ def test_fronts_that_are_restarted_under_load_lose_no_request(tmp_path: Path) ->
             thread.is_alive() and thread.join()
         serving.stop()
         other.stop()
+
+
+def test_a_stall_of_all_fronts_is_waited_for(tmp_path: Path) -> None:
+    """nginx lets each of them rest for a second after it kept a request waiting; but there is nobody else."""
+    serving, other = ServingPath(tmp_path / "one"), ServingPath(tmp_path / "other")
+    other.configuration["store"]["ipc"] = serving.configuration["store"]["ipc"]
+    serving.start_store(deadline_ms=600)
+    masters = [serving.start_front(), other.start_front()]
+    ports = [serving.ports["front"], other.ports["front"]]
+    serving.start_nginx(fronts=[FrontAddress("127.0.0.1", port) for port in ports], deadline_ms=600)
+    workers = [
+        int(pid)
+        for master in masters
+        for pid in Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()
+    ]
+    stop, statuses = threading.Event(), []
+
+    def load() -> None:
+        while not stop.is_set():
+            statuses.append(serving.ask("GET", "/v1/profiles/nobody", X_Lane="wsgi").status)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(1)  # longer than nginx waits for an answer (750 ms), shorter than two attempts
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(1.5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        serving.stop()
+        other.stop()
+    assert len(workers) == 2
+    assert len(statuses) > 100
+    assert set(statuses) == {404}
 
 
 def feed_length(serving: ServingPath, owner: str) -> int:
