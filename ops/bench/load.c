@@ -1,12 +1,21 @@
-/* An open-loop HTTP load on loopback: requests become due at random moments (Poisson, a fixed seed) whatever the
- * server does, and a latency runs from the moment when its request was due, not from when it could be sent. A server
- * that stalls therefore shows in the percentiles with every request that fell due meanwhile ("coordinated omission").
+/* An open-loop HTTP load: requests become due at random moments (Poisson, a fixed seed) whatever the server does, and
+ * a latency runs from the moment when its request was due, not from when it could be sent. A server that stalls
+ * therefore shows in the percentiles with every request that fell due meanwhile ("coordinated omission").
  *
- *     load PORT CONNECTIONS RATE WARM_UP_SECONDS SECONDS PROFILES X_LANE
+ *     load ADDRESS PORT CONNECTIONS RATE WARM_UP_SECONDS SECONDS PROFILES X_LANE TIMEOUT_SECONDS SEED
  *
  * Each request asks for a random one of PROFILES, and an answer counts if it is a 200 whose body holds that id.
- * Prints one JSON object: counts, errors by kind, percentiles in ms, and what this program itself came too late by:
- * `late_p99_ms`, from when a request was due and a connection free until it was sent, and its share of a core.
+ * Prints one JSON object for each second after the warm-up, as it ends:
+ *
+ *     {"second": 0, "due": requests that were sent, "latency": [[microseconds, requests], ...], "errors": {kind: n}}
+ *
+ * by when answers came; all that comes after the last second, or never comes, is in that one. `latency` has 3
+ * significant digits; it holds the good answers, and the requests that were given up with the time that they had
+ * waited. The last line tells of this program itself:
+ *
+ *     {"rate": ..., "late": [[microseconds, requests], ...], "cpu_share": of a core}
+ *
+ * `late` runs from when a request was due and a connection free until it was sent.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,28 +32,62 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 16384, CONNECTIONS_LIMIT = 1024, DRAIN_SECONDS = 3 };
-enum { WRONG_STATUS, WRONG_BODY, BROKEN, NOT_ANSWERED, KINDS };
-static const char *const KIND_NAMES[KINDS] = {"wrong_status", "wrong_body", "broken_connection", "not_answered"};
+enum { BUFFER = 16384, CONNECTIONS_LIMIT = 1024, DRAIN_SECONDS = 3, CONNECT_SECONDS = 3, LOOK_MS = 20 };
+enum { GOOD, SHED, WRONG_BODY, BROKEN, CONNECT, TIMEOUT, NOT_ANSWERED, KINDS, STATUSES = 600 };
+static const char *const KIND_NAMES[KINDS] = {0,         "shed",    "wrong_body",  "broken_connection",
+                                              "connect", "timeout", "not_answered"};
 
 struct connection {
-    int fd, busy, received;
-    uint32_t request, profile;
-    int64_t freed_ns;
+    enum { CLOSED, CONNECTING, IDLE, BUSY } state;
+    int fd, received, measured;
+    uint32_t profile;
+    int64_t due_ns, started_ns, freed_ns;
     char buffer[BUFFER + 1];
 };
 
 static struct connection connections[CONNECTIONS_LIMIT];
-static int idle[CONNECTIONS_LIMIT], idle_first, idle_count; /* a ring: all connections take part */
-static int epoll, port, count;
+static int available[CONNECTIONS_LIMIT], first_available, available_count; /* a ring: all connections take part */
+static int epoll, count;
+static struct sockaddr_in address = {.sin_family = AF_INET};
 static uint32_t profiles;
 static const char *lane;
 
-static int64_t *due_ns;       /* when each request falls due */
-static uint32_t *latency_us;  /* by request; UINT32_MAX: none yet */
-static uint32_t *late_us;     /* by request */
-static uint32_t total, measured_from;
-static long errors[KINDS];
+/* Counts by value. Values have 11 significant bits, as those of an HDR histogram of 3 digits have. */
+enum { SLOTS = 22 << 11 };
+static uint32_t latency[SLOTS], late[SLOTS];
+static long errors[KINDS], statuses[STATUSES], due_in_second;
+
+static void add(uint32_t *histogram, int64_t us) {
+    uint32_t value = us < 0 ? 0 : us < UINT32_MAX ? us : UINT32_MAX;
+    int shift = value < 2048 ? 0 : 21 - __builtin_clz(value);
+    histogram[(shift << 11) + (value >> shift)]++;
+}
+
+static void print_and_clear(const char *name, uint32_t *histogram) {
+    printf("\"%s\": [", name);
+    for (uint32_t i = 0, any = 0; i < SLOTS; i++) {
+        if (!histogram[i]) continue;
+        printf("%s[%u,%u]", any++ ? "," : "", (i & 2047) << (i >> 11), histogram[i]);
+        histogram[i] = 0;
+    }
+    printf("]");
+}
+
+static void print_second(int second) {
+    printf("{\"second\": %d, \"due\": %ld, ", second, due_in_second);
+    print_and_clear("latency", latency);
+    printf(", \"errors\": {");
+    int any = 0;
+    for (int i = 0; i < KINDS; i++)
+        if (errors[i]) printf("%s\"%s\": %ld", any++ ? ", " : "", KIND_NAMES[i], errors[i]);
+    for (int i = 0; i < STATUSES; i++)
+        if (statuses[i]) printf("%s\"status_%d\": %ld", any++ ? ", " : "", i, statuses[i]);
+    printf("}}\n");
+    fflush(stdout);
+    due_in_second = 0;
+    memset(errors, 0, sizeof errors);
+    memset(statuses, 0, sizeof statuses);
+}
 
 static int64_t now_ns(void) {
     struct timespec at;
@@ -63,59 +106,75 @@ static void fail(const char *what) {
     exit(1);
 }
 
-static void set_idle(int index) {
-    connections[index].busy = 0;
-    connections[index].received = 0;
-    connections[index].freed_ns = now_ns();
-    idle[(idle_first + idle_count++) % count] = index;
-}
-
-static int open_connection(int index) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = index};
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connections[index].fd = fd;
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) fail("epoll");
-    set_idle(index);
-    return 0;
-}
-
 static void record(struct connection *c, int kind) {
-    if (c->request >= measured_from && kind < KINDS) errors[kind]++;
-    int64_t us = (now_ns() - due_ns[c->request]) / 1000;
-    latency_us[c->request] = us < UINT32_MAX ? us : UINT32_MAX - 1;
+    if (!c->measured) return;
+    if (kind != GOOD) errors[kind]++;
+    if (kind == GOOD || kind == TIMEOUT || kind == NOT_ANSWERED) add(latency, (now_ns() - c->due_ns) / 1000);
 }
 
-/* A refusal to reconnect ends the program: the server is gone, and there is nothing to measure. */
-static void reopen(int index) {
-    close(connections[index].fd);
-    if (open_connection(index) < 0) fail("connect");
+static void give_back(struct connection *c, int state) {
+    if (state == CLOSED && c->fd >= 0) {
+        close(c->fd);
+        c->fd = -1;
+    }
+    if (c->state == BUSY || c->state == CONNECTING)
+        available[(first_available + available_count++) % count] = c - connections;
+    c->state = state;
+    c->received = 0;
+    c->freed_ns = now_ns();
 }
 
-static void send_request(uint32_t request) {
-    int index = idle[idle_first];
-    struct connection *c = &connections[index];
-    idle_first = (idle_first + 1) % count;
-    idle_count--;
+static void give_up(struct connection *c, int kind) {
+    record(c, kind);
+    give_back(c, CLOSED);
+}
+
+/* 0, or -1 with errno. A blocking one waits for CONNECT_SECONDS at most. */
+static int open_connection(struct connection *c, int flags) {
+    struct epoll_event event = {.events = flags ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.u32 = c - connections};
+    struct timeval limit = {CONNECT_SECONDS, 0};
+    int one = 1;
+    c->fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+    if (c->fd < 0) return -1;
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); /* of connect too, socket(7) */
+    if (connect(c->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) return -1;
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event);
+}
+
+static void send_now(struct connection *c) {
     char text[256];
-    c->busy = 1;
-    c->request = request;
-    c->profile = random() % profiles;
+    c->state = BUSY;
     int length = snprintf(text, sizeof text, "GET /v1/profiles/p%u HTTP/1.1\r\nHost: bench\r\nX-Lane: %s\r\n\r\n",
                           c->profile, lane);
-    int64_t now = now_ns();
-    int64_t could = due_ns[request] > c->freed_ns ? due_ns[request] : c->freed_ns;
-    late_us[request] = now > could ? (now - could) / 1000 : 0;
-    if (send(c->fd, text, length, MSG_NOSIGNAL) != length) {
-        record(c, BROKEN);
-        reopen(index);
-    }
+    if (send(c->fd, text, length, MSG_NOSIGNAL) != length) give_up(c, BROKEN);
 }
 
-/* Whether the answer is complete. */
+static void send_request(int64_t due_ns, int measured) {
+    struct connection *c = &connections[available[first_available]];
+    first_available = (first_available + 1) % count;
+    available_count--;
+    int was = c->state;
+    c->due_ns = due_ns;
+    c->measured = measured;
+    c->profile = random() % profiles;
+    c->started_ns = now_ns();
+    if (measured) add(late, (c->started_ns - (due_ns > c->freed_ns ? due_ns : c->freed_ns)) / 1000);
+    c->state = CONNECTING;
+    if (was == IDLE) send_now(c);
+    else if (open_connection(c, SOCK_NONBLOCK) < 0) give_up(c, CONNECT);
+}
+
+static void connected(struct connection *c) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = c - connections};
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error || epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &event) < 0) give_up(c, CONNECT);
+    else send_now(c);
+}
+
+/* Whether the answer is complete, or cannot be read; then `*closes` says whether the connection ends with it. */
 static int receive(struct connection *c, int *closes) {
     c->buffer[c->received] = 0;
     char *end = strstr(c->buffer, "\r\n\r\n"), *field = strcasestr(c->buffer, "\r\nContent-Length:");
@@ -130,116 +189,103 @@ static int receive(struct connection *c, int *closes) {
     *closes = field && field < end;
     char id[32];
     snprintf(id, sizeof id, "\"id\":\"p%u\"", c->profile);
-    if (strncmp(c->buffer, "HTTP/1.1 200 ", 13)) record(c, WRONG_STATUS);
-    else record(c, strstr(end, id) ? KINDS : WRONG_BODY);
+    int status = c->received > 12 ? atoi(c->buffer + 9) : 0;
+    if (status == 200) {
+        record(c, strstr(end, id) ? GOOD : WRONG_BODY);
+    } else {
+        field = strcasestr(c->buffer, "\r\nRetry-After:");
+        if (status == 503 && field && field < end) record(c, SHED);
+        else if (c->measured) statuses[status > 0 && status < STATUSES ? status : 0]++;
+    }
     return 1;
 }
 
-static void readable(int index) {
-    struct connection *c = &connections[index];
+static void ready(struct connection *c) {
+    if (c->state == CONNECTING) return connected(c);
+    if (c->state == CLOSED) return; /* given up in this same round */
     ssize_t got = recv(c->fd, c->buffer + c->received, BUFFER - c->received, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
-    int closes = 0;
-    if (got <= 0) {
-        if (c->busy) {
-            record(c, BROKEN);
-            reopen(index);
-        } else { /* closed while idle: another takes its place, in the same place of the ring */
-            for (int i = 0; i < idle_count; i++) {
-                int at = (idle_first + i) % count;
-                if (idle[at] != index) continue;
-                idle[at] = idle[(idle_first + idle_count - 1) % count];
-                idle_count--;
-                break;
-            }
-            reopen(index);
-        }
-        return;
-    }
+    if (got <= 0) return c->state == BUSY ? give_up(c, BROKEN) : give_back(c, CLOSED);
     c->received += got;
-    if (!c->busy || !receive(c, &closes)) return;
-    if (closes) reopen(index);
-    else set_idle(index);
+    int closes = 0;
+    if (c->state == BUSY && receive(c, &closes)) give_back(c, closes ? CLOSED : IDLE);
 }
 
-static int compare(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double percentile_ms(const uint32_t *sorted, uint32_t length, double share) {
-    if (!length) return 0;
-    uint32_t at = (uint32_t)ceil(share * length);
-    return sorted[at ? at - 1 : 0] / 1000.0;
-}
+static double interval_seconds(double rate) { return -log((random() + 1.0) / (RAND_MAX + 2.0)) / rate; }
 
 int main(int argc, char **argv) {
-    if (argc != 8) return fprintf(stderr, "load: 7 arguments expected, see load.c\n"), 2;
-    port = atoi(argv[1]);
-    count = atoi(argv[2]);
-    double rate = atof(argv[3]), warm_up = atof(argv[4]), seconds = atof(argv[5]);
-    profiles = strtoul(argv[6], 0, 10);
-    lane = argv[7];
-    if (count < 1 || count > CONNECTIONS_LIMIT || !(rate > 0 && rate <= 1e6) || !profiles || strlen(lane) > 20 ||
-        !(warm_up >= 0 && seconds > 0 && warm_up + seconds <= 600))
+    if (argc != 11) return fprintf(stderr, "load: 10 arguments expected, see load.c\n"), 2;
+    int known = inet_aton(argv[1], &address.sin_addr);
+    address.sin_port = htons(atoi(argv[2]));
+    count = atoi(argv[3]);
+    double rate = atof(argv[4]), warm_up = atof(argv[5]), seconds = atof(argv[6]), timeout = atof(argv[9]);
+    profiles = strtoul(argv[7], 0, 10);
+    lane = argv[8];
+    if (!known || count < 1 || count > CONNECTIONS_LIMIT || !(rate > 0 && rate <= 1e6) || !profiles ||
+        strlen(lane) > 20 || !(warm_up >= 0 && seconds > 0 && timeout > 0))
         return fprintf(stderr, "load: an argument is out of range\n"), 2;
     prctl(PR_SET_TIMERSLACK, 1);
     prctl(PR_SET_PDEATHSIG, 15);
-    srandom(1);
+    srandom(atoi(argv[10]));
 
-    uint32_t room = (uint32_t)(rate * (warm_up + seconds) * 1.2) + 1000;
-    due_ns = malloc(room * sizeof *due_ns);
-    latency_us = malloc(room * sizeof *latency_us);
-    late_us = calloc(room, sizeof *late_us);
     epoll = epoll_create1(0);
-    if (!due_ns || !latency_us || !late_us || epoll < 0) fail("memory");
-    for (int i = 0; i < count; i++)
-        if (open_connection(i) < 0) fail("connect");
-
-    int64_t start = now_ns() + 10000000;
-    double at = 0;
-    while (at < warm_up + seconds && total < room) {
-        if (at < warm_up) measured_from = total + 1;
-        due_ns[total] = start + (int64_t)(at * 1e9);
-        latency_us[total++] = UINT32_MAX;
-        at += -log((random() + 1.0) / (RAND_MAX + 2.0)) / rate;
+    if (epoll < 0) fail("epoll");
+    for (int i = 0; i < count; i++) {
+        connections[i].state = CONNECTING;
+        if (open_connection(&connections[i], 0) < 0) fail("connect");
+        give_back(&connections[i], IDLE);
     }
-    if (measured_from >= total) return fprintf(stderr, "load: no request falls into the time\n"), 2;
 
-    int64_t end = start + (int64_t)((warm_up + seconds + DRAIN_SECONDS) * 1e9), now = now_ns(), began = now;
-    double cpu = cpu_seconds();
-    uint32_t next = 0;
+    int64_t start = now_ns() + 10000000, timeout_ns = timeout * 1e9;
+    int64_t measured_from = start + (int64_t)(warm_up * 1e9);
+    int64_t last_due = measured_from + (int64_t)(seconds * 1e9), end = last_due + DRAIN_SECONDS * 1000000000LL;
+    int64_t now = now_ns(), began = now, look_at = now, second_ends = measured_from + 1000000000;
+    double cpu = cpu_seconds(), at = interval_seconds(rate);
+    int64_t due = start + (int64_t)(at * 1e9);
+    int second = 0;
     struct epoll_event events[256];
-    while (now < end && (next < total || idle_count < count)) {
-        int64_t wait = end - now;
-        if (next < total && idle_count) wait = due_ns[next] > now ? due_ns[next] - now : 0;
-        struct timespec limit = {wait / 1000000000, wait % 1000000000};
-        int ready = epoll_pwait2(epoll, events, 256, &limit, 0);
-        if (ready < 0 && errno != EINTR) fail("epoll");
-        for (int i = 0; i < ready; i++) readable(events[i].data.u32);
+    while (now < end && (due < last_due || available_count < count)) {
+        int64_t wait = LOOK_MS * 1000000;
+        if (due < last_due && available_count && due - now < wait) wait = due > now ? due - now : 0;
+        struct timespec limit = {0, wait};
+        int seen = epoll_pwait2(epoll, events, 256, &limit, 0);
+        if (seen < 0 && errno != EINTR) fail("epoll");
+        for (int i = 0; i < seen; i++) ready(&connections[events[i].data.u32]);
         now = now_ns();
-        while (next < total && idle_count && due_ns[next] <= now) send_request(next++);
+        while (due <= now && due < last_due && available_count) {
+            int measured = due >= measured_from;
+            due_in_second += measured;
+            send_request(due, measured);
+            at += interval_seconds(rate);
+            due = start + (int64_t)(at * 1e9);
+        }
+        if (now >= look_at) {
+            look_at = now + LOOK_MS * 1000000;
+            for (int i = 0; i < count; i++) {
+                struct connection *c = &connections[i];
+                if ((c->state == BUSY || c->state == CONNECTING) && c->started_ns + timeout_ns < now)
+                    give_up(c, c->state == BUSY ? TIMEOUT : CONNECT);
+            }
+        }
+        /* what comes after the last due moment belongs to the last second */
+        for (; now >= second_ends && second_ends < last_due; second_ends += 1000000000) print_second(second++);
     }
     cpu = cpu_seconds() - cpu;
 
-    /* what was never answered has waited at least until now */
-    for (uint32_t i = 0; i < total; i++)
-        if (latency_us[i] == UINT32_MAX) {
-            int64_t us = (now - due_ns[i]) / 1000;
-            latency_us[i] = us > 0 ? us : 0;
-            errors[NOT_ANSWERED] += i >= measured_from;
-        }
-    uint32_t length = total - measured_from;
-    qsort(latency_us + measured_from, length, sizeof *latency_us, compare);
-    qsort(late_us + measured_from, length, sizeof *late_us, compare);
-    const uint32_t *latencies = latency_us + measured_from, *late = late_us + measured_from;
-    printf("{\"requests\": %u, \"rate\": %.1f, \"errors\": {", length, rate);
-    for (int i = 0, any = 0; i < KINDS; i++)
-        if (errors[i]) printf("%s\"%s\": %ld", any++ ? ", " : "", KIND_NAMES[i], errors[i]);
-    printf("}, \"p50_ms\": %.3f, \"p90_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f, \"max_ms\": %.3f, "
-           "\"late_p99_ms\": %.3f, \"cpu_share\": %.3f}\n",
-           percentile_ms(latencies, length, 0.5), percentile_ms(latencies, length, 0.9),
-           percentile_ms(latencies, length, 0.99), percentile_ms(latencies, length, 0.999),
-           latencies[length - 1] / 1000.0, percentile_ms(late, length, 0.99), cpu / ((now_ns() - began) / 1e9));
+    /* what was never answered, or not even sent, has waited until now */
+    for (int i = 0; i < count; i++)
+        if (connections[i].state == BUSY || connections[i].state == CONNECTING)
+            give_up(&connections[i], NOT_ANSWERED);
+    while (due < last_due) {
+        struct connection never = {.due_ns = due, .measured = due >= measured_from};
+        due_in_second += never.measured;
+        record(&never, NOT_ANSWERED);
+        at += interval_seconds(rate);
+        due = start + (int64_t)(at * 1e9);
+    }
+    print_second(second);
+    printf("{\"rate\": %.1f, ", rate);
+    print_and_clear("late", late);
+    printf(", \"cpu_share\": %.3f}\n", cpu / ((now_ns() - began) / 1e9));
     return 0;
 }

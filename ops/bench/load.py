@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ops.errors import Failure, UserError
+from ops.bench import generator
+from ops.bench.generator import Offered
+from ops.errors import Failure
 
 FOLDER = Path(__file__).parent
-LATE_MS, LATE_SHARE = 1.0, 0.2  # a generator that is later than both of these spoils a p99
-BUSY_SHARE = 0.85
-PRIORITY = -10  # the open loop needs little of its core, but at the right moment; the path gets no priority
 
 
 @dataclass(frozen=True)
@@ -42,19 +38,6 @@ class Latency:
     refused: str = ""
 
 
-def build(directory: Path) -> Path:
-    """Compiles load.c; the program."""
-    if not shutil.which("cc"):
-        raise UserError("bench: there is no C compiler: apt-get install gcc libc6-dev")
-    program = directory / "load"
-    done = subprocess.run(
-        ["cc", "-O2", "-o", str(program), str(FOLDER / "load.c"), "-lm"], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise Failure(f"bench: load.c does not compile: {done.stderr.strip()}")
-    return program
-
-
 def saturate(
     port: int, lane: str, seconds: float, profiles: int, connections: int, cores: Iterable[int]
 ) -> Saturation:
@@ -63,20 +46,16 @@ def saturate(
         "wrk", "--threads=1", f"--connections={connections}", f"--duration={max(1, round(seconds))}s",
         "--timeout=5s", f"--script={FOLDER / 'wrk.lua'}", f"http://127.0.0.1:{port}/", "--", str(profiles), lane,
     ]  # fmt: skip
-    return parse_saturation(_run(command, seconds + 15, cores))
+    return parse_saturation(_wrk(command, seconds + 15, cores))
 
 
 def open_loop(
     program: Path, port: int, lane: str, rate: float, warm_up: float, seconds: float, profiles: int,
     connections: int, cores: Iterable[int] = (),
 ) -> Latency:  # fmt: skip
-    """load.c at `rate` requests/s; the first `warm_up` seconds do not count.
-
-    What falls due while all `connections` are busy waits, and its latency with it.
-    """
-    command = [str(program), str(port), str(connections), f"{rate:.3f}", f"{warm_up:g}", f"{seconds:g}",
-               str(profiles), lane]  # fmt: skip
-    return parse_latency(_run(command, warm_up + seconds + 15, cores, priority=PRIORITY))
+    """load.c at `rate` requests/s on loopback; the first `warm_up` seconds do not count."""
+    offered = Offered("127.0.0.1", port, lane, rate, warm_up, seconds, profiles, connections)
+    return latency(rate, generator.run(program, [offered], cores=cores))
 
 
 def parse_saturation(text: str) -> Saturation:
@@ -90,43 +69,31 @@ def parse_saturation(text: str) -> Saturation:
     return Saturation(good, good / found["seconds"], errors)
 
 
-def parse_latency(text: str) -> Latency:
-    """From load.c's output. A latency that says more about the generator than about the path is refused."""
-    found = json.loads(text)
-    late, share = found["late_p99_ms"], found["cpu_share"]
-    refused = ""
-    if share > BUSY_SHARE:
-        refused = f"the generator took {share:.0%} of its core"
-    elif late > max(LATE_MS, LATE_SHARE * found["p99_ms"]):
-        refused = f"the generator was {late:.1f} ms late itself"
+def latency(rate: float, ran: generator.Ran) -> Latency:
+    """Of one generator's run. A latency that says more about the generator than about the path is refused."""
+    whole = generator.merged(ran.seconds[0])
+    p99_ms = generator.percentile_ms(whole.latency, 99)
+    refused = generator.refusal(p99_ms, ran.late_p99_ms, ran.cpu_share)
     return Latency(
-        rate=found["rate"],
-        p50_ms=None if refused else found["p50_ms"],
-        p99_ms=None if refused else found["p99_ms"],
-        max_ms=found["max_ms"],
-        generator_late_p99_ms=late,
-        generator_cpu_share=share,
-        errors=found["errors"],
+        rate=rate,
+        p50_ms=None if refused else generator.percentile_ms(whole.latency, 50),
+        p99_ms=None if refused else p99_ms,
+        max_ms=generator.percentile_ms(whole.latency, 100),
+        generator_late_p99_ms=ran.late_p99_ms,
+        generator_cpu_share=ran.cpu_share,
+        errors=dict(whole.errors),
         refused=refused,
     )
 
 
-def _run(command: list[str], limit_seconds: float, cores: Iterable[int], priority: int = 0) -> str:
-    wanted = set(cores) or os.sched_getaffinity(0)
-
-    def prepare() -> None:
-        os.sched_setaffinity(0, wanted)
-        if priority < os.getpriority(os.PRIO_PROCESS, 0):
-            with contextlib.suppress(OSError):  # only root may
-                os.setpriority(os.PRIO_PROCESS, 0, priority)
-
+def _wrk(command: list[str], limit_seconds: float, cores: Iterable[int]) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=limit_seconds, stdin=subprocess.DEVNULL,
-            preexec_fn=prepare,
+            preexec_fn=generator.prepared(cores, 0),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise Failure(f"bench: {Path(command[0]).name} did not end within {limit_seconds:.0f} s") from None
+        raise Failure(f"bench: wrk did not end within {limit_seconds:.0f} s") from None
     if done.returncode:
-        raise Failure(f"bench: {Path(command[0]).name} failed: {(done.stderr or done.stdout).strip()[-200:]}")
+        raise Failure(f"bench: wrk failed: {(done.stderr or done.stdout).strip()[-200:]}")
     return done.stdout

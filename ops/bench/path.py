@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops import dev, stores
-from ops.bench import load, report
+from ops.bench import generator, load, report
 from ops.bench.processes import busy_ns, children_ns, cpu_ns, used_us
 from ops.bench.stacks import OURS, THEIRS, Running, Setting, Stack, configured, fill
 from ops.errors import UserError
@@ -96,7 +96,7 @@ def measure_engine(engine: str, plan: Plan, cores: Sequence[int]) -> dict[str, l
     with tempfile.TemporaryDirectory(prefix="griddle-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # a worker of nginx is nobody in particular
-        program = load.build(directory)
+        program = generator.build(directory)
         with database(engine, directory, database_core) as (server, tables):
             setting = Setting(directory / "path", engine, tables, plan.profiles, path_core)
             if server is not None:

@@ -1,0 +1,84 @@
+"""An inventory's hosts from the operator's side: who they are, and a command on one of them by SSH."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from deploys import model
+from deploys.model import Cluster, Host
+from ops.errors import UserError
+from ops.paths import ROOT
+
+LAB = ROOT / "inventory" / "lab.py"
+CONNECT_SECONDS = 5
+
+
+def cluster(inventory: Path = LAB) -> Cluster:
+    """The cluster of an inventory file, as pyinfra would read it. Raises UserError where there is none."""
+    if not inventory.is_file():
+        raise UserError(f"there is no inventory {inventory}: name a file such as inventory/prod.py")
+    try:
+        names = runpy.run_path(str(inventory))
+    except SystemExit as error:  # it has refused itself, by a line of its own or by this one
+        said = str(error.code).removeprefix("griddle: ") if isinstance(error.code, str) else "refused, see above"
+        raise UserError(f"{inventory.name}: {said}") from None
+    return model.from_file(inventory, names, {})
+
+
+def host(of: Cluster, name: str) -> Host:
+    """One host; UserError names those that there are."""
+    found = of.hosts.get(name)
+    if found is None:
+        raise UserError(f"no host {name} in cluster {of.name}: it has {', '.join(of.hosts)}")
+    return found
+
+
+def ssh_options(of: Host) -> list[str]:
+    """OpenSSH's options that say what the inventory says; never a question for a password."""
+    data = of.data
+    options = {"BatchMode": "yes", "ConnectTimeout": str(CONNECT_SECONDS), "LogLevel": "ERROR"}
+    if known_hosts := data.get("ssh_known_hosts_file"):
+        options["UserKnownHostsFile"] = known_hosts
+    if checking := data.get("ssh_strict_host_key_checking"):
+        options["StrictHostKeyChecking"] = checking
+    if port := data.get("ssh_port"):
+        options["Port"] = str(port)
+    found = [item for name, value in options.items() for item in ("-o", f"{name}={value}")]
+    if key := data.get("ssh_key"):
+        found += ["-F", "none", "-i", key, "-o", "IdentitiesOnly=yes"]
+    return found
+
+
+def ssh_target(of: Host) -> str:
+    user = of.data.get("ssh_user")
+    name = of.data.get("ssh_hostname") or of.name
+    return f"{user}@{name}" if user else name
+
+
+def run(
+    of: Host, script: str, seconds: float = 30, stdin: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """A shell script on a host, as the inventory's user. Exit code 255 is ssh's own: the host was not reached."""
+    command = ["ssh", *ssh_options(of), ssh_target(of), script]
+    given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    try:
+        return subprocess.run(command, capture_output=True, timeout=seconds, **given)
+    except subprocess.TimeoutExpired as error:
+        return subprocess.CompletedProcess(
+            command, 255, error.stdout or b"", f"no answer in {seconds:.0f} s".encode()
+        )
+
+
+def run_on(hosts: Iterable[Host], script: str, seconds: float = 30) -> dict[str, str | None]:
+    """{host: what the script printed} of all at once; None where it failed or the host was not reached."""
+    hosts = list(hosts)
+    with ThreadPoolExecutor(max(1, len(hosts))) as pool:
+        done = pool.map(lambda each: run(each, script, seconds), hosts)
+        return {
+            each.name: result.stdout.decode(errors="replace") if result.returncode == 0 else None
+            for each, result in zip(hosts, done, strict=True)
+        }
