@@ -13,10 +13,13 @@ from deploys.etcd import deploy as etcd
 from deploys.firewall import deploy as firewall
 from deploys.foundationdb import deploy as foundationdb
 from deploys.gates import barrier
+from deploys.marking import marked
 from deploys.metrics import deploy as metrics
 from deploys.model import cluster
 from deploys.proxy import deploy as proxy
 from deploys.smoke import smoke
+
+marked("deploy")
 
 fdb = ("fdb", "apps") if cluster().store_engine == "fdb" else ("none",)
 

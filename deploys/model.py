@@ -36,6 +36,7 @@ class Cluster:
 
     hosts: Mapping[str, Host]
     data: Mapping[str, Any]
+    reached_by_ssh: bool = True
 
     def group(self, name: str) -> list[Host]:
         return [host for host in self.hosts.values() if name in host.groups]
@@ -112,7 +113,8 @@ def from_pyinfra(inventory: Any) -> Cluster:
         groups = frozenset(host.groups) & frozenset(GROUPS)
         name = short_name(host.name)
         hosts[name] = Host(name, str(data.get("address", "")), groups, data)
-    return Cluster(hosts, _shared(hosts))
+    by_ssh = not any(host.name.startswith("@") for host in inventory)
+    return Cluster(hosts, _shared(hosts), by_ssh)
 
 
 def _shared(hosts: Mapping[str, Host]) -> dict[str, Any]:

@@ -69,3 +69,6 @@ metrics_statsd_port = 8125
 metrics_graphite_port = 2003
 metrics_http_port = 8428
 metrics_retention = "30d"
+
+# --- notify
+notify_webhook_url = ""  # where marks (docs/metrics.md) are posted to, in Slack's format; empty: nowhere

@@ -1,5 +1,7 @@
 """deploys/all.py reads as a table; this is what the table does."""
 
+import time
+
 import pytest
 
 
@@ -52,3 +54,34 @@ def test_a_failed_service_keeps_the_proxies_as_they_are(fake):
     )
     assert run.returncode == 1
     assert not any(name.startswith("proxy | ") for name, _ in run.operations)
+
+
+def test_a_run_is_marked_with_its_end(fake, tmp_path):
+    assert fake("deploys/all.py", "--data", "component=base", store_engine="memory").returncode == 0
+    begin, end = marks_of(tmp_path)
+    assert 'kind="deploy",title="deploys/all.py component=base"' in begin and 'phase="start"' in begin
+    assert 'outcome="done"' in end
+
+
+def test_a_run_that_a_gate_stops_is_marked_with_what_the_gate_said(fake, tmp_path):
+    silent = {"success": False, "stdout": "nothing received from: app2"}
+    run = fake("deploys/all.py", store_engine="memory", responses={"metrics1": {"api/v1/query": silent}})
+    assert run.returncode == 1
+    _, end = marks_of(tmp_path)
+    assert 'outcome="failed"' in end and "nothing received from: app2" in end
+    assert "at=\"metrics | gate: every host's StatsD counters arrive\"" in end
+
+
+def test_a_dry_run_is_no_mark(fake, tmp_path):
+    fake("deploys/all.py", "--dry", "--data", "component=base", store_engine="memory")
+    assert not list((tmp_path / "state").glob("clusters/*/marks.log"))
+
+
+def marks_of(tmp_path):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        logs = list((tmp_path / "state").glob("clusters/*/marks.log"))
+        if logs and len(lines := logs[0].read_text().splitlines()) == 2:
+            return sorted(lines, key=lambda line: 'phase="end"' in line)
+        time.sleep(0.1)
+    raise AssertionError("no marks")
