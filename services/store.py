@@ -1,11 +1,9 @@
-"""The store worker: takes all requests that wait, reads them in one transaction, answers each in its own
-message.
+"""The store worker: takes all requests that wait, reads them in one transaction, answers each where it came from.
 
     python -m services.store --slot a --worker 0
 
-One worker per core, pinned: with nng's threads on the core of the loop that they feed, a request cost 27 us
-of CPU; floating over two cores 57. Reads never wait behind a write's commit: transactions run on a few
-threads of their own.
+One worker per core, pinned, so that the loop and the engine's threads feed each other from one cache. Reads never
+wait behind a write's commit: transactions run on a few threads of their own.
 
 SIGTERM: every answer from then on says that this worker is leaving, so that callers go elsewhere; when no
 request has come for a moment, the worker exits with 0.
@@ -70,15 +68,10 @@ class Worker:
 
     def run(self) -> None:
         """Serve until told to leave and idle."""
-        taken_at = time.monotonic()
         while not self._leaving:
-            messages, waited = self._socket.take(self._max_batch)
-            now = time.monotonic()
+            messages, waited_ms = self._socket.take(self._max_batch)
             if messages:
-                # nng holds at most one batch, so what was there already came after the previous batch was
-                # taken: at worst it has waited since then
-                self._serve(messages, 0.0 if waited else (now - taken_at) * 1000)
-            taken_at = now
+                self._serve(messages, waited_ms)
         self._run_out()
 
     def _run_out(self) -> None:
@@ -92,7 +85,6 @@ class Worker:
                 self._serve(messages, 0.0)
                 idle_since = time.monotonic()
         self._writers.shutdown(wait=True)
-        time.sleep(0.05)  # nng_close does not wait for replies that are on their way
         self._socket.close()
 
     def _set_prefixes(self) -> None:
@@ -134,6 +126,8 @@ class Worker:
         timeout_ms = max(1, int(min(longest_ms, self._deadline_ms)))
         if asking:
             self._get(asking, keys, timeout_ms)
+        if others:
+            self._socket.flush()
         for message, handler, body in others:
             self._attempt(message, handler, body, timeout_ms)
         self._metrics.add("requests", len(messages))
@@ -252,12 +246,11 @@ def serve(config: Config, slot: str, worker: int) -> None:
     # these start threads, or lead to what does: only now that the core is chosen
     from services.engines import open_engine
     from services.metrics import Metrics
-    from services.raw_rep import RawRep
+    from services.rep import Rep
 
     release = running_release()
     metrics = Metrics(f"griddle.store.{slot}", config.statsd.host, config.statsd.port)
-    socket = RawRep(
-        buffer=config.store.max_batch,
+    socket = Rep(
         message_limit_bytes=sp.message_limit(config.store.value_limit_bytes),
         take_timeout_ms=WAKE_MS,
     )

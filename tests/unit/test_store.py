@@ -244,4 +244,5 @@ def test_a_port_that_is_taken_is_named(path: ServingPath, tmp_path: Path) -> Non
     other.ports["store"] = path.ports["store"]
     process = other.start_store()
     assert process.wait(5) == 1
-    assert f"store a-0: cannot listen on tcp://127.0.0.1:{path.ports['store']}: Address in use" in other.log()
+    url = f"tcp://127.0.0.1:{path.ports['store']}"
+    assert f"store a-0: cannot listen on {url}: Address already in use" in other.log()
