@@ -6,6 +6,7 @@ nothing starts on any host before everything above it is done on all hosts.
     pyinfra inventory/prod.py deploys/all.py --data component=proxy       # one component alone
 """
 
+from deploys.agent import deploy as agent
 from deploys.app import deploy as app
 from deploys.base import deploy as base
 from deploys.component import component
@@ -34,6 +35,7 @@ component(metrics, "metrics", "apps", "proxies")
 barrier(name="stores | ready")
 
 component(app, "apps")
+component(agent, "apps", "proxies")
 barrier(name="services | ready")
 
 component(proxy, "proxies")

@@ -22,9 +22,7 @@ def ports(host: Host, what: str, slot: str) -> list[int]:
 
 def slots(host: Host) -> dict[str, str]:
     """{slot: release version} in use on a host."""
-    return {
-        slot: releases.version_of(version) for slot, version in host.data["app_slots"].items() if version
-    }
+    return {slot: releases.version_of(version) for slot, version in host.data["app_slots"].items() if version}
 
 
 def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
@@ -73,6 +71,7 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
             "virtual_ip": data["proxy_virtual_ip"],
             "deadline_ms": data["proxy_deadline_ms"],
             "pool_size": data["proxy_pool_size"],
+            "waiting_limit": data["proxy_waiting_limit"],
             "upstreams": [
                 {
                     "host": app.name,

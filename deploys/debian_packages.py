@@ -21,7 +21,7 @@ DEBIAN_PACKAGES: dict[str, list[str]] = {
 # by its own component; a transaction of its own costs some seconds of dpkg's time on each host.
 _COMPONENTS_OF: dict[str, tuple[str, ...]] = {
     "apps": ("app", "metrics"),
-    "proxies": ("proxy", "metrics"),
+    "proxies": ("proxy", "metrics", "app"),
     "etcd": ("etcd",),
     "metrics": ("metrics", "metrics-store"),
 }

@@ -12,8 +12,10 @@ import sys
 import tomllib
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 DEFAULT_PATH = "/etc/griddle/griddle.toml"
 ENGINES = ("fdb", "etcd", "memory")
@@ -106,6 +108,8 @@ class Proxy:
     virtual_ip: str = ""
     deadline_ms: int = 250
     pool_size: int = 256
+    waiting_limit: int = 1024  # requests that may wait, per nginx worker, while an operation is announced
+    control: str = "/run/griddle/control.json"  # where the agent says so
     upstreams: list[Upstream] = field(default_factory=list)
 
 
@@ -130,9 +134,18 @@ class Config:
 
 def load(path: str | Path | None = None) -> Config:
     """Read and check the file at `path`, at $GRIDDLE_CONFIG or at the default place; raises ConfigError."""
+    return _load(path, parse)
+
+
+def load_etcd(path: str | Path | None = None) -> Etcd:
+    """The same file's [etcd] alone: hosts without services, such as proxies, have no more that is ours."""
+    return _load(path, lambda data: _build(Etcd, data.get("etcd"), "etcd"))
+
+
+def _load(path: str | Path | None, read: Callable[[dict], Any]) -> Any:
     path = Path(path or os.environ.get("GRIDDLE_CONFIG") or DEFAULT_PATH)
     try:
-        return parse(tomllib.loads(path.read_text(encoding="utf-8")))
+        return read(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -172,6 +185,7 @@ def _check(config: Config) -> None:
     _between("front.backlog", front.backlog, 1, 65535)
     _between("proxy.deadline_ms", proxy.deadline_ms, 1, 65535)
     _between("proxy.pool_size", proxy.pool_size, 1, 65535)
+    _between("proxy.waiting_limit", proxy.waiting_limit, 0, 65535)
     _one_of("proxy.lane", proxy.lane, ("direct", "wsgi"))
     if set(re.findall(r"{(\w*)}", store.ipc)) != {"slot", "worker"}:
         raise ConfigError("store.ipc must contain {slot} and {worker}, and no other placeholder")

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from services import message, openapi, profile, sp
 from services.client import StoreAway, StoreClient
 from services.config import Config, load
+from services.control import Control
 from services.http import Answer, Problem, Request, entity_tag, json_answer, matches, tags_of, version_of
 from services.metrics import Metrics
 from services.nudge import Nudger
@@ -33,13 +34,14 @@ class Front:
 
     def __init__(
         self, config: Config, client: StoreClient, release: str, metrics: Metrics,
-        nudge: Callable[[], None] = lambda: None,
+        nudge: Callable[[], None] = lambda: None, control: Control | None = None,
     ) -> None:  # fmt: skip
         """`nudge` is called after a commit that has added to the log."""
         self._nudge = nudge
         self._client, self._release, self._metrics = client, release, metrics
         self._config = config
         self._read_deadline_ms = config.store.deadline_ms
+        self._control = control or Control()
         self._value_limit_bytes = config.store.value_limit_bytes
         described = openapi.document(self._value_limit_bytes)
         description = Answer(200, [("Content-Type", "application/json")], described)
@@ -100,7 +102,7 @@ class Front:
         raise Problem(404, "no such resource")
 
     def _get_profile(self, request: Request, profile_id: str) -> Answer:
-        reply = self._client.ask(sp.GET, profile.key_of(profile_id), self._read_deadline_ms)
+        reply = self._client.ask(sp.GET, profile.key_of(profile_id), self._read_ms())
         if reply.status != sp.OK:
             raise _problem_of(reply)
         tag = entity_tag(reply.body[: sp.VERSION_BYTES])
@@ -146,7 +148,7 @@ class Front:
         fields = message.checked_body(request.body(self._value_limit_bytes))
         profile_key, record_key = profile.key_of(profile_id), message.key_of("idempotency", profile_id, key)
         for _ in range(TRIES):
-            known = self._client.ask(sp.GET, record_key, self._read_deadline_ms)
+            known = self._client.ask(sp.GET, record_key, self._read_ms())
             if known.status == sp.OK:
                 record = known.body[sp.VERSION_BYTES :]
                 if record[: message.FINGERPRINT_BYTES] != message.fingerprint(fields):
@@ -160,14 +162,17 @@ class Front:
             if reply.status == sp.OK:
                 self._nudge()
                 return _created(writes[record_key][message.FINGERPRINT_BYTES :])
-            if reply.status != sp.CONFLICT:
+            # Whatever became of it, the next round finds the record or writes it. The client would do the same;
+            # while an operation is announced, it need not.
+            again = reply.status == sp.UNAVAILABLE and self._control.wait_ms
+            if reply.status != sp.CONFLICT and not again:
                 raise _problem_of(reply)
         raise Problem(503, "the profile changes all the time")
 
     def _get_feed(self, request: Request, profile_id: str) -> Answer:
         limit, before = message.page_of(request.environ.get("QUERY_STRING", ""))
         body = sp.range_body(*message.feed_range(profile_id, before), limit, reverse=True)
-        reply = self._client.ask(sp.RANGE, body, self._read_deadline_ms)
+        reply = self._client.ask(sp.RANGE, body, self._read_ms())
         if reply.status != sp.OK:
             raise _problem_of(reply)
         page = message.page(sp.parse_range_reply(reply.body), limit)
@@ -195,18 +200,22 @@ class Front:
 
     def _version_of(self, key: bytes, missing: int) -> bytes:
         """The profile's present version; a problem with status `missing` if there is none."""
-        reply = self._client.ask(sp.GET, key, self._read_deadline_ms)
+        reply = self._client.ask(sp.GET, key, self._read_ms())
         if reply.status == sp.NOT_FOUND:
             raise Problem(missing, "no such profile")
         if reply.status != sp.OK:
             raise _problem_of(reply)
         return reply.body[: sp.VERSION_BYTES]
 
+    def _read_ms(self) -> int:
+        """How long a read may take: longer while an operation on the store is announced."""
+        return max(self._read_deadline_ms, self._control.wait_ms)
+
     def _healthz(self) -> Answer:
         return json_answer({"status": "ok"})
 
     def _readyz(self) -> Answer:
-        reply = self._client.ask(sp.PING, b"", self._read_deadline_ms)
+        reply = self._client.ask(sp.PING, b"", self._read_ms())
         if reply.status != sp.OK:
             raise _problem_of(reply)
         return json_answer({"status": "ready"})
@@ -251,7 +260,7 @@ def make_application() -> Front:
     metrics = Metrics(f"griddle.front.{slot}", config.statsd.host, config.statsd.port)
     metrics.start()
     nudge = Nudger(config.feed.nudge.format(slot=slot)).nudge
-    return Front(config, StoreClient(paths, first=worker), running_release(), metrics, nudge)
+    return Front(config, StoreClient(paths, first=worker), running_release(), metrics, nudge, Control().start())
 
 
 def __getattr__(name: str) -> Front:

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from services import sp
 from services.config import SLOTS, Config, ConfigError, load, slot_port
+from services.control import Control
 from services.engines.base import (
     KEY_LIMIT_BYTES,
     Conflict,
@@ -49,10 +50,13 @@ log = logging.getLogger("store")
 class Worker:
     """Serves one socket from one engine until told to leave."""
 
-    def __init__(self, config: Config, engine: Engine, socket, release: str, metrics) -> None:
+    def __init__(
+        self, config: Config, engine: Engine, socket, release: str, metrics, control: Control | None = None
+    ) -> None:  # fmt: skip
         self._engine, self._socket, self._metrics = engine, socket, metrics
         self._max_batch = config.store.max_batch
         self._deadline_ms = config.store.deadline_ms
+        self._control = control or Control()
         self._release = release.encode("ascii")
         self._writers = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="write")
         self._writes = 0
@@ -123,7 +127,7 @@ class Worker:
                 others.append((message, self._ping, body))
             else:
                 self._refuse(message, sp.UNSUPPORTED, f"operation {operation}")
-        timeout_ms = max(1, int(min(longest_ms, self._deadline_ms)))
+        timeout_ms = max(1, int(min(longest_ms, max(self._deadline_ms, self._control.wait_ms))))
         if asking:
             self._get(asking, keys, timeout_ms)
         if others:
@@ -254,8 +258,9 @@ def serve(config: Config, slot: str, worker: int) -> None:
         message_limit_bytes=sp.message_limit(config.store.value_limit_bytes),
         take_timeout_ms=WAKE_MS,
     )
-    engine = open_engine(config)
-    loop = Worker(config, engine, socket, release, metrics)
+    control = Control().start()
+    engine = open_engine(config, control)
+    loop = Worker(config, engine, socket, release, metrics, control)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.leave())
     for url in urls(config, slot, worker):

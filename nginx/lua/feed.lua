@@ -1,5 +1,6 @@
 -- GET /v1/profiles/{id}/feed by the direct lane: one range of the store, put together as services/message.py does it.
 
+local control = require "control"
 local problem = require "problem"
 local sp = require "sp"
 local store = require "store"
@@ -61,7 +62,7 @@ end
 function M.handle(id)
     local limit, before = page_asked()
     if not limit then
-        return ngx.exec("@front_read")
+        return ngx.exec(control.front_read())
     end
     local first = "feed/" .. id .. "/"
     local last = before and first .. before or "feed/" .. id .. "0"

@@ -1,5 +1,6 @@
 -- /v1/profiles/{id} and its feed: hot reads by the direct lane, everything else to the front.
 
+local control = require "control"
 local feed = require "feed"
 local problem = require "problem"
 local settings = require "settings"
@@ -32,7 +33,7 @@ function M.handle()
         return ngx.exec("@front_write")
     end
     if lane_of_read() ~= "direct" then
-        return ngx.exec("@front_read")
+        return ngx.exec(control.front_read())
     end
     local id = sub(var.uri, PATH_BYTES + 1)
     if #id > ID_BYTES or not find(id, "^%w[%w_-]*$") then
@@ -40,7 +41,7 @@ function M.handle()
         if owner and #owner <= ID_BYTES then
             return feed.handle(owner)
         elseif find(id, "/", 1, true) then
-            return ngx.exec("@front_read")
+            return ngx.exec(control.front_read())
         end
         return problem.send(400, "1 to 64 letters, digits, '-' and '_', beginning with a letter or digit",
                             "direct", nil, "id")

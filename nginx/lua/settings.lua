@@ -21,6 +21,8 @@ function M.load(path)
     M.lane_override = proxy.lane_override or false
     M.deadline_ms = proxy.deadline_ms or 250
     M.pool_size = proxy.pool_size or 256
+    M.waiting_limit = proxy.waiting_limit or 1024
+    M.control = proxy.control or "/run/griddle/control.json"
     M.upstreams = proxy.upstreams or {}
     if #M.upstreams == 0 then
         error("griddle: " .. path .. ": proxy.upstreams is empty", 0)

@@ -6,6 +6,7 @@ function M.init(config_path)
     require("settings").load(config_path)
     require("peers").init()
     require("store").init()
+    require "control"
     require "feed"
     require "profile"
     require "problem"
@@ -13,6 +14,7 @@ end
 
 function M.init_worker()
     require("peers").init_worker()
+    require("control").init_worker()
 end
 
 return M

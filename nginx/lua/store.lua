@@ -1,10 +1,11 @@
 -- Asks a store worker: one SP request over a pooled connection, once more on another worker if the first fails.
 
+local control = require "control"
 local peers = require "peers"
 local settings = require "settings"
 local sp = require "sp"
 
-local tcp, now = ngx.socket.tcp, ngx.now
+local tcp, now, sleep = ngx.socket.tcp, ngx.now, ngx.sleep
 local max, min, floor = math.max, math.min, math.floor
 
 local M = {}
@@ -15,8 +16,11 @@ local FIRST_SHARE = 0.6 -- of the deadline, so that there is time left for anoth
 local LEFT_MS_MIN = 5 -- with less left, asking again is of no use
 local REPLY_LIMIT_BYTES = 1048576 -- far above the largest value: a longer reply is none
 
+local AGAIN_SECONDS = 0.05
+
 local pool_options
 local id = 0
+local waiting = 0 -- requests of this nginx worker that may take longer than usual
 
 function M.init()
     pool_options = { pool_size = settings.pool_size }
@@ -84,15 +88,18 @@ local function ask_counted(peer, operation, limit_ms, release, variants, key)
     return status, answered_by, body
 end
 
--- A read, which may be asked twice. Returns status, release that answered, body; when no worker answered: nil, the
--- release that was asked last, what went wrong.
-function M.read(operation, key, release, variants)
-    local deadline = now() + settings.deadline_ms / 1000
+local function is_answer(status)
+    return status and status ~= sp.UNAVAILABLE and status ~= sp.EXPIRED and status ~= sp.UNSUPPORTED
+end
+
+-- Returns what M.read returns.
+local function read_within(deadline_ms, operation, key, release, variants)
+    local deadline = now() + deadline_ms / 1000
     peers.earn_retry()
     local peer = peers.pick(nil)
-    local limit_ms = max(1, floor(settings.deadline_ms * FIRST_SHARE))
+    local limit_ms = max(1, floor(deadline_ms * FIRST_SHARE))
     local status, answered_by, body = ask_counted(peer, operation, limit_ms, release, variants, key)
-    if status and status ~= sp.UNAVAILABLE and status ~= sp.EXPIRED and status ~= sp.UNSUPPORTED then
+    if is_answer(status) then
         return status, answered_by, body
     end
     local left_ms = floor((deadline - now()) * 1000)
@@ -111,6 +118,33 @@ function M.read(operation, key, release, variants)
         return status, answered_by, body
     end
     return nil, peer.release, peer.address .. ":" .. peer.port .. ": " .. answered_by
+end
+
+-- While an operation on the store is announced: asks again and again until the longer time is over.
+local function read_patiently(wait_ms, ...)
+    local deadline = now() + wait_ms / 1000
+    local left_ms, status, answered_by, body = wait_ms, nil, nil, nil
+    waiting = waiting + 1
+    repeat
+        status, answered_by, body = read_within(left_ms, ...)
+        if is_answer(status) then
+            break
+        end
+        sleep(AGAIN_SECONDS)
+        left_ms = floor((deadline - now()) * 1000)
+    until left_ms < LEFT_MS_MIN
+    waiting = waiting - 1
+    return status, answered_by, body
+end
+
+-- A read, which may be asked twice. Returns status, release that answered, body; when no worker answered: nil, the
+-- release that was asked last, what went wrong.
+function M.read(...)
+    local wait_ms = control.wait_ms
+    if wait_ms > settings.deadline_ms and waiting < settings.waiting_limit then
+        return read_patiently(wait_ms, ...)
+    end
+    return read_within(settings.deadline_ms, ...)
 end
 
 return M

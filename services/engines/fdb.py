@@ -12,6 +12,7 @@ thread, releases.
 """
 
 import ctypes
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 import cffi
 
 from services.config import Fdb
+from services.control import Control
 from services.engines.base import (
     ABSENT,
     VERSION_BYTES,
@@ -36,6 +38,9 @@ STAMP_PLACE = bytes(VERSION_BYTES)
 STAMP_OFFSET = bytes(4)  # little-endian: the stamp goes to the value's first byte
 NOT_COMMITTED, COMMIT_UNKNOWN_RESULT = 1020, 1021
 CLUSTER_VERSION_CHANGED = 1039
+UNLIMITED = -1
+UNLIMITED_BYTES = UNLIMITED.to_bytes(8, "little", signed=True)
+OPTION_RETRY_LIMIT = 501  # FDB_TR_OPTION_RETRY_LIMIT, 8 bytes little-endian
 OPTION_TIMEOUT = 500  # FDB_TR_OPTION_TIMEOUT, milliseconds, 8 bytes little-endian
 STREAMING_MODE_EXACT = 1
 
@@ -67,10 +72,11 @@ const char *fdb_get_error(int error);
 class FdbEngine:
     """One database handle for the process; one read transaction per thread, reset for each call."""
 
-    def __init__(self, config: Fdb, value_limit_bytes: int) -> None:
+    def __init__(self, config: Fdb, value_limit_bytes: int, control: Control | None = None) -> None:
         self._value_limit_bytes = value_limit_bytes
         self._retry_limit = config.transaction_retry_limit
         self._longest_ms = config.transaction_timeout_ms
+        self._control = control or Control()
         # `fdb` looks for the name libfdb_c.so; loaded here by its path, it is found by that name afterwards
         ctypes.CDLL(config.client_library, mode=ctypes.RTLD_GLOBAL)
         import fdb
@@ -123,6 +129,8 @@ class FdbEngine:
         repeatable = not checks and appended_prefix(writes) is None
         transaction = self._database.create_transaction()
         transaction.options.set_timeout(self._bounded(timeout_ms))
+        if self._control.wait_ms:
+            transaction.options.set_retry_limit(UNLIMITED)
         while True:
             try:
                 return self._transact(transaction, checks, writes)
@@ -210,9 +218,14 @@ class FdbEngine:
         # counts from the reset, and on_error keeps it: all attempts together end in time
         limit = timeout_ms.to_bytes(8, "little")
         self._check(lib.fdb_transaction_set_option(threads.transaction, OPTION_TIMEOUT, limit, 8))
+        retries = range(self._retry_limit)
+        if self._control.wait_ms:
+            option = OPTION_RETRY_LIMIT, UNLIMITED_BYTES, 8
+            self._check(lib.fdb_transaction_set_option(threads.transaction, *option))
+            retries = itertools.count()
         deadline = time.monotonic() + timeout_ms / 1000
         yield threads.transaction
-        for _ in range(self._retry_limit):
+        for _ in retries:
             if time.monotonic() >= deadline:
                 return
             yield threads.transaction
@@ -233,7 +246,7 @@ class FdbEngine:
             raise _FdbError(code)
 
     def _bounded(self, timeout_ms: int) -> int:
-        return max(1, min(timeout_ms, self._longest_ms))
+        return max(1, min(timeout_ms, max(self._longest_ms, self._control.wait_ms)))
 
 
 class _FdbError(Exception):

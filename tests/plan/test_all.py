@@ -19,7 +19,8 @@ def test_tiers_follow_each_other(applied):
         if components[-1:] != [component]:
             components.append(component)
     assert components == [
-        "base", "firewall", "hosts", "etcd", "metrics", "stores", "app", "services", "proxy", "proxies", "smoke",
+        "base", "firewall", "hosts", "etcd", "metrics", "stores", "app", "agent", "services", "proxy", "proxies",
+        "smoke",
     ]  # fmt: skip
 
 
@@ -34,7 +35,8 @@ def test_components_are_for_their_groups(applied):
         return {host for name, hosts in applied.operations if name.startswith(prefix) for host in hosts}
 
     assert len(ran("base | ")) == 11
-    assert ran("app | ") == {"app1", "app2", "app3"}
+    assert ran("app | slot") == {"app1", "app2", "app3"}
+    assert ran("agent | the agent") == {"app1", "app2", "app3", "proxy1", "proxy2"}
     assert ran("proxy | ") == ran("smoke | ") == {"proxy1", "proxy2"}
     assert ran("etcd | members") == {"app1", "app2", "app3"}
     assert ran("etcd | client certificate") == {"app1", "app2", "app3", "proxy1", "proxy2", "metrics1"}

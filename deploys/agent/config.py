@@ -1,0 +1,37 @@
+"""The agent's files: pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploys import config
+from deploys.app.config import CONFIGURATION, SLOTS
+from deploys.model import Cluster, Host
+from deploys.render import render
+from deploys.tree import File
+
+UNIT = "griddle-agent.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+CONTROL = "/run/griddle/control.json"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def files(cluster: Cluster, host: Host) -> dict[str, File]:
+    """The unit, and the configuration that it reads, which proxies have before nginx needs it."""
+    unit = render(
+        TEMPLATES / "griddle-agent.service.j2",
+        release=f"{SLOTS}/{slot(host)}",
+        # The workers' sockets are in there, too; on a proxy, nginx has to be let in.
+        mode="0750" if "apps" in host.groups else "0755",
+    )
+    return {**config.files(cluster, host), UNIT_FILE: File(unit)}
+
+
+def slot(host: Host) -> str:
+    """The slot whose release the agent is of."""
+    return next(iter(config.slots(host)))
+
+
+def inputs(host: Host) -> list[str]:
+    """What the agent was started with."""
+    return [UNIT_FILE, CONFIGURATION, f"{SLOTS}/{slot(host)}/VERSION"]
