@@ -157,6 +157,9 @@ def _command_line(parameter: str) -> tuple[str, ...]:
 
 def _command_line_data() -> dict[str, Any]:
     """``--data key=value`` arguments."""
+    pairs = _command_line("data")
+    if not pairs:  # the import makes the whole process gevent's, and `./griddle` reads inventories too
+        return {}
     from pyinfra_cli.util import parse_cli_arg
 
-    return {key: parse_cli_arg(value) for key, _, value in (pair.partition("=") for pair in _command_line("data"))}
+    return {key: parse_cli_arg(value) for key, _, value in (pair.partition("=") for pair in pairs)}

@@ -97,7 +97,7 @@ def test(arguments: tuple[str, ...]) -> None:
 
 @griddle.group(cls=Griddle)
 def bench() -> None:
-    """Measure on this machine, with processes of its own on loopback."""
+    """Measure: a cluster's reads through its virtual address, or the read path alone on loopback."""
 
 
 @bench.command()
@@ -115,6 +115,71 @@ def path(engine: str | None, as_json: bool, rounds: int, quick: bool) -> None:
     from ops.bench import path as body
 
     body.bench_path(engine, as_json=as_json, rounds=rounds, quick=quick)
+
+
+@bench.command()
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path),
+    default=CHECKOUT / "inventory" / "lab.py",
+    help="Whose virtual address is loaded.  [default: the lab's]",
+)
+@click.option("--url", help="A target of your own on loopback instead: http://127.0.0.1:PORT.")
+@click.option("--rate", type=click.FloatRange(1, 1e6), default=500, show_default=True, help="Per second.")
+@click.option("--ramp", is_flag=True, help="From --rate upwards until the promise breaks.")
+@click.option("--saturate", is_flag=True, help="A closed loop instead (wrk): how much it can do at all.")
+@click.option("--duration", type=click.FloatRange(1, 3600), help="Seconds.  [default: 30; 10 with --ramp]")
+@click.option("--lane", type=click.Choice(["direct", "wsgi", "both"]), default="direct", show_default=True)
+@click.option("--p99-ms", type=click.FloatRange(0.1), default=25, show_default=True, help="The promise.")
+@click.option("--connections", type=click.IntRange(1, 1024), default=256, show_default=True, help="Of each lane.")
+@click.option("--profiles", type=click.IntRange(1), default=10_000, show_default=True, help="How many there are.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; it is saved in any case.")
+def read(
+    inventory: Path, url: str | None, rate: float, ramp: bool, saturate: bool, duration: float | None, lane: str,
+    p99_ms: float, connections: int, profiles: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Load a cluster with uncached reads, and say how long they take.
+
+    Requests fall due at a constant rate whether or not earlier ones were answered, and a latency runs from then: a
+    stall shows with everybody who would have met it. Where the load itself came too late to say anything, the run
+    is refused with exit code 1. The result is saved under results/ with a page of charts, together with versions
+    and sizes of what ran and its CPU time per request; `griddle bench compare` sets two of them side by side.
+    """
+    from ops.bench import read as body
+
+    seconds = duration or (10 if ramp else 30)
+    plan = body.Plan(rate, seconds, body.LANES[lane], p99_ms, connections=connections, profiles=profiles)
+    body.bench_read(body.target_of(inventory, url), plan, ramp=ramp, saturate=saturate, as_json=as_json)
+
+
+@bench.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def compare(a: str, b: str, as_json: bool) -> None:
+    """Two results of `bench read` side by side: files, or their names under results/.
+
+    Percentiles of both, their ratio with the interval that noise within the runs leaves open, and what differs in
+    what ran.
+    """
+    from ops.bench import compare as body
+
+    body.bench_compare(a, b, as_json=as_json)
+
+
+@bench.command()
+@click.option("--engine", type=click.Choice(["memory", "etcd", "fdb"]), default="fdb", show_default=True)
+@click.option("--lane", type=click.Choice(["direct", "wsgi"]), default="direct", show_default=True)
+@click.option("--seconds", type=click.FloatRange(1, 120), default=8, show_default=True, help="At each rate.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; it is saved in any case.")
+def curve(engine: str, lane: str, seconds: float, as_json: bool) -> None:
+    """Latency by utilisation, on loopback: the path of `bench path` at 30 to 95 % of its saturation.
+
+    About two minutes. `griddle capacity` reads the newest one.
+    """
+    from ops.bench import curve as body
+
+    body.bench_curve(engine, lane, seconds, as_json=as_json)
 
 
 @griddle.group(cls=Griddle)

@@ -39,12 +39,13 @@ class Latency:
 
 
 def saturate(
-    port: int, lane: str, seconds: float, profiles: int, connections: int, cores: Iterable[int]
-) -> Saturation:
+    port: int, lane: str, seconds: float, profiles: int, connections: int, cores: Iterable[int],
+    address: str = "127.0.0.1",
+) -> Saturation:  # fmt: skip
     """wrk with one thread for `seconds`, on random profiles."""
     command = [
         "wrk", "--threads=1", f"--connections={connections}", f"--duration={max(1, round(seconds))}s",
-        "--timeout=5s", f"--script={FOLDER / 'wrk.lua'}", f"http://127.0.0.1:{port}/", "--", str(profiles), lane,
+        "--timeout=5s", f"--script={FOLDER / 'wrk.lua'}", f"http://{address}:{port}/", "--", str(profiles), lane,
     ]  # fmt: skip
     return parse_saturation(_wrk(command, seconds + 15, cores))
 

@@ -100,7 +100,7 @@ def measure_engine(engine: str, plan: Plan, cores: Sequence[int]) -> dict[str, l
         with database(engine, directory, database_core) as (server, tables):
             setting = Setting(directory / "path", engine, tables, plan.profiles, path_core)
             if server is not None:
-                _fill_database(setting)
+                fill_database(setting)
             for number in range(1, plan.rounds + 1):
                 for stack in order.sample(stacks, len(stacks)):
                     title = f"bench: {engine}, round {number} of {plan.rounds}: {', '.join(stack.rows)}"
@@ -216,7 +216,7 @@ def _measure(
     )
 
 
-def _fill_database(setting: Setting) -> None:
+def fill_database(setting: Setting) -> None:
     with step(f"bench: writing {setting.profiles:,} profiles"):
         setting.directory.mkdir()
         configured(setting)

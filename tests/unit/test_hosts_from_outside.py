@@ -22,8 +22,8 @@ def test_an_inventory_is_read_as_pyinfra_reads_it() -> None:
 def test_an_inventory_that_refuses_itself_ends_as_bad_input(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no inventory"):
         hosts.cluster(tmp_path / "none.py")
-    (tmp_path / "lab.py").write_text("raise SystemExit('griddle: there is no lab in this checkout; run ./griddle up')")
-    with pytest.raises(UserError, match=r"lab.py: there is no lab in this checkout; run \./griddle up"):
+    (tmp_path / "lab.py").write_text("raise SystemExit('griddle: there is no lab here; run ./griddle up')")
+    with pytest.raises(UserError, match=r"lab.py: there is no lab here; run \./griddle up"):
         hosts.cluster(tmp_path / "lab.py")
 
 

@@ -1,0 +1,100 @@
+"""Results of measurements: what of a run is kept, the files under results/, and the newest of a kind."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hdrh.histogram import HdrHistogram
+
+from ops.bench.generator import Second, merged, percentile_ms
+from ops.errors import UserError
+from ops.paths import ROOT
+
+RESULTS = ROOT / "results"
+PERCENTILES = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "p999_ms": 99.9, "max_ms": 100}
+
+
+def summary(seconds: Sequence[Second], length: float, promise_ms: float) -> dict:
+    """One lane's run of `length` seconds, for people and for the file.
+
+    Histograms are HdrHistogram's own compressed text (V2), of microseconds.
+    """
+    whole = merged(seconds)
+    return {
+        "requests": whole.due,
+        "good_per_second": round(whole.good / length, 1),
+        **percentiles(whole.latency),
+        "within_promise": round(within(whole.latency, promise_ms) / max(1, whole.due), 6),
+        "shed": whole.errors["shed"],
+        "errors": {kind: count for kind, count in whole.errors.items() if kind != "shed" and count},
+        "histogram": whole.latency.encode().decode(),
+        "seconds": [
+            {
+                "due": each.due,
+                "good": each.good,
+                "p50_ms": percentile_ms(each.latency, 50),
+                "p99_ms": percentile_ms(each.latency, 99),
+                "shed": each.errors["shed"],
+                "failed": each.failed,
+                "histogram": each.latency.encode().decode(),
+            }
+            for each in seconds
+        ],
+    }
+
+
+def percentiles(of: HdrHistogram) -> dict[str, float]:
+    return {name: percentile_ms(of, percent) for name, percent in PERCENTILES.items()}
+
+
+def within(of: HdrHistogram, ms: float) -> int:
+    """How many took no longer than that. Those given up have waited longer than any promise."""
+    return sum(
+        each.count_added_in_this_iter_step
+        for each in of.get_recorded_iterator()
+        if each.value_iterated_to <= ms * 1000
+    )
+
+
+def without_histograms(document: Mapping) -> dict:
+    """For the screen: the same without what only programs read."""
+    return {
+        key: without_histograms(value)
+        if isinstance(value, Mapping)
+        else [without_histograms(each) if isinstance(each, Mapping) else each for each in value]
+        if isinstance(value, list)
+        else value
+        for key, value in document.items()
+        if key != "histogram" and not (key == "seconds" and isinstance(value, list))
+    }
+
+
+def save(kind: str, document: Mapping) -> Path:
+    """results/bench-<kind>-<time>.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"bench-{kind}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    return path
+
+
+def load(name: str) -> dict:
+    """A saved result by its path, or by its name under results/."""
+    for path in (Path(name), RESULTS / name, RESULTS / f"{name}.json"):
+        if path.is_file():
+            try:
+                return json.loads(path.read_text())
+            except ValueError as error:
+                raise UserError(f"{path} is no result of bench: {error}") from None
+    raise UserError(f"there is no result {name}: ls {RESULTS}")
+
+
+def all_of(kind: str, directory: Path = RESULTS) -> Iterable[tuple[Path, dict]]:
+    """Saved results of a kind, the newest first; unreadable ones are passed over."""
+    for path in sorted(directory.glob(f"bench-{kind}-*.json"), reverse=True):
+        try:
+            yield path, json.loads(path.read_text())
+        except ValueError:
+            continue
