@@ -158,12 +158,13 @@ def serve(config: Config, slot: str) -> None:
     left: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: left.append(number))
-    metrics = Metrics(f"griddle.feed.{slot}", config.statsd.host, config.statsd.port)
+    release = running_release()
+    metrics = Metrics("feed", slot, 0, release, config.statsd.host, config.statsd.port)
     client = StoreClient([config.store.ipc.format(slot=slot, worker=i) for i in range(config.store.workers)])
     nudged = Nudged(config.feed.nudge.format(slot=slot))
     feed = Feed(client, metrics)
     metrics.start()
-    log.info("release %s, nudged by %s", running_release(), config.feed.nudge.format(slot=slot))
+    log.info("release %s, nudged by %s", release, config.feed.nudge.format(slot=slot))
     notify("READY=1")
     away = False
     while not left:

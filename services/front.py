@@ -9,6 +9,7 @@ Routes: GET, HEAD, PUT, DELETE /v1/profiles/{id}; POST /v1/profiles/{id}/message
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
@@ -53,6 +54,7 @@ class Front:
         }
 
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
+        started = time.monotonic()
         try:
             answer = self._route(Request(environ))
         except Problem as problem:
@@ -66,7 +68,8 @@ class Front:
         headers = [*answer.headers, ("X-Release", self._release)]
         if answer.status not in (204, 304):
             headers.append(("Content-Length", str(len(answer.body))))
-        self._metrics.add(f"answers.{answer.status}")
+        self._metrics.add(f"answers;status={answer.status}")
+        self._metrics.observe("answer", (time.monotonic() - started) * 1000)
         start_response(STATUS_LINES[answer.status], headers)
         return () if environ["REQUEST_METHOD"] == "HEAD" or answer.status == 304 else (answer.body,)
 
@@ -257,10 +260,11 @@ def make_application() -> Front:
     config = load()
     slot, worker = os.environ["GRIDDLE_SLOT"], int(os.environ["GRIDDLE_WORKER"])
     paths = [config.store.ipc.format(slot=slot, worker=i) for i in range(config.store.workers)]
-    metrics = Metrics(f"griddle.front.{slot}", config.statsd.host, config.statsd.port)
+    release = running_release()
+    metrics = Metrics("front", slot, worker, release, config.statsd.host, config.statsd.port)
     metrics.start()
     nudge = Nudger(config.feed.nudge.format(slot=slot)).nudge
-    return Front(config, StoreClient(paths, first=worker), running_release(), metrics, nudge, Control().start())
+    return Front(config, StoreClient(paths, first=worker), release, metrics, nudge, Control().start())
 
 
 def __getattr__(name: str) -> Front:

@@ -213,7 +213,7 @@ class Worker:
 
     def _refuse(self, message, status: int, text: str) -> None:
         self._socket.reply(message, self._prefixes[status] + text.encode())
-        self._metrics.add(f"refused.{sp.STATUS_NAMES[status]}")
+        self._metrics.add(f"refused;status={sp.STATUS_NAMES[status]}")
 
 
 def _status_of(error: Exception) -> int:
@@ -253,7 +253,7 @@ def serve(config: Config, slot: str, worker: int) -> None:
     from services.rep import Rep
 
     release = running_release()
-    metrics = Metrics(f"griddle.store.{slot}", config.statsd.host, config.statsd.port)
+    metrics = Metrics("store", slot, worker, release, config.statsd.host, config.statsd.port)
     socket = Rep(
         message_limit_bytes=sp.message_limit(config.store.value_limit_bytes),
         take_timeout_ms=WAKE_MS,

@@ -1,6 +1,7 @@
 -- GET /v1/profiles/{id}/feed by the direct lane: one range of the store, put together as services/message.py does it.
 
 local control = require "control"
+local metrics = require "metrics"
 local problem = require "problem"
 local sp = require "sp"
 local store = require "store"
@@ -77,6 +78,7 @@ function M.handle(id)
     header["X-Release"] = release
     header["Content-Length"] = #answer
     ngx.print(answer)
+    metrics.read_direct(release)
 end
 
 return M

@@ -1,6 +1,7 @@
 -- RFC 9457 problem documents, for what the proxy answers itself.
 
 local cjson = require "cjson.safe"
+local metrics = require "metrics"
 local settings = require "settings"
 local sp = require "sp"
 
@@ -15,9 +16,9 @@ local TITLES = {
 local RETRY_SECONDS = 1
 
 local STORE = {
-    [sp.EXPIRED] = { 503, "the deadline has passed" },
-    [sp.UNAVAILABLE] = { 503, "the store does not answer" },
-    [sp.UNSUPPORTED] = { 503, "the store worker is of another release" },
+    [sp.EXPIRED] = { 503, "the deadline has passed", "expired" },
+    [sp.UNAVAILABLE] = { 503, "the store does not answer", "unavailable" },
+    [sp.UNSUPPORTED] = { 503, "the store worker is of another release", "unsupported" },
     [sp.INVALID] = { 400, "the store worker refused the request" },
     [sp.TOO_LARGE] = { 400, "the store worker refused the request" },
 }
@@ -25,8 +26,8 @@ local STORE = {
 local FIELDS = { [411] = "Content-Length", [413] = "body", [414] = "path", [431] = "headers" }
 
 -- Ends the request with a problem document. `lane` and `release`: who is answering, by default this proxy for the
--- cluster's release. `field`: what is wrong with the request.
-function M.send(status, detail, lane, release, field)
+-- cluster's release. `field`: what is wrong with the request. `reason`: why a 503 is one, for the metrics.
+function M.send(status, detail, lane, release, field, reason)
     local title = TITLES[status] or "Error"
     local body = cjson.encode({
         type = "about:blank", title = title, status = status, detail = detail, field = field,
@@ -36,11 +37,15 @@ function M.send(status, detail, lane, release, field)
     header["Content-Type"] = "application/problem+json"
     header["Content-Length"] = #body
     header["X-Lane"] = lane
-    header["X-Release"] = release or settings.release
+    release = release or settings.release
+    header["X-Release"] = release
     if status == 503 then
         header["Retry-After"] = RETRY_SECONDS
     end
     ngx.print(body)
+    if lane ~= "proxy" then
+        metrics.answered(lane, status, release, nil, reason)
+    end
     return ngx.exit(ngx.HTTP_OK)
 end
 
@@ -48,11 +53,11 @@ end
 function M.from_store(status, release, text)
     if not status then
         ngx.log(ngx.WARN, "no store worker answered: ", text)
-        return M.send(503, "no store worker answered in time", "direct", release)
+        return M.send(503, "no store worker answered in time", "direct", release, nil, "no_worker")
     end
     local known = STORE[status]
     if known then
-        return M.send(known[1], known[2], "direct", release)
+        return M.send(known[1], known[2], "direct", release, nil, known[3])
     end
     ngx.log(ngx.ERR, "the store worker failed: status ", status, ": ", text)
     return M.send(500, nil, "direct", release)

@@ -2,6 +2,7 @@
 
 local control = require "control"
 local feed = require "feed"
+local metrics = require "metrics"
 local problem = require "problem"
 local settings = require "settings"
 local sp = require "sp"
@@ -61,7 +62,7 @@ function M.read(key)
         header["ETag"] = etag
         header["Content-Length"] = #record - sp.VERSION_BYTES
         ngx.print(sub(record, sp.VERSION_BYTES + 1))
-        return
+        return metrics.read_direct(release)
     end
     if status == sp.NOT_FOUND then
         return problem.send(404, "no such profile", "direct", release)

@@ -16,7 +16,8 @@ function M.load(path)
     if not data then
         error("griddle: " .. path .. ": " .. problem, 0)
     end
-    local proxy = data.proxy or {}
+    local proxy, statsd = data.proxy or {}, data.statsd or {}
+    M.statsd_host, M.statsd_port = statsd.host or "127.0.0.1", statsd.port or 8125
     M.lane = proxy.lane or "direct"
     M.lane_override = proxy.lane_override or false
     M.deadline_ms = proxy.deadline_ms or 250

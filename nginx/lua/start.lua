@@ -10,11 +10,13 @@ function M.init(config_path)
     require "feed"
     require "profile"
     require "problem"
+    require "metrics"
 end
 
 function M.init_worker()
     require("peers").init_worker()
     require("control").init_worker()
+    require("metrics").init_worker()
 end
 
 return M

@@ -40,6 +40,8 @@ class Client:
 class NoMetrics:
     def add(self, *_: object) -> None: ...
 
+    def observe(self, *_: object) -> None: ...
+
 
 @pytest.fixture
 def client() -> Client:
