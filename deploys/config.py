@@ -64,6 +64,8 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
                 "transaction_timeout_ms": 1000,
                 "transaction_retry_limit": 3,
             }
+            if data["fdb_tls"]:
+                config["fdb"] |= {key: config["etcd"][key] for key in ("ca", "cert", "key")}
     if "proxies" in host.groups:
         config["proxy"] = {
             "lane": data["proxy_lane"],

@@ -256,7 +256,7 @@ def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:
             pending.write_text(authority.advance())
         phase = pending.read_text()
         echo(f"{cluster}: {'forget' if phase == 'steady' else phase}: applying to {inventory}")
-        for component in ("etcd", "app"):
+        for component in ("etcd", "foundationdb", "backup", "app"):
             done = subprocess.run(
                 [
                     str(Path(sys.executable).parent / "pyinfra"), "-y", inventory,

@@ -69,6 +69,9 @@ class Fdb:
     api_version: int = 730
     transaction_timeout_ms: int = 1000
     transaction_retry_limit: int = 3
+    ca: str = ""  # with cert and key: TLS
+    cert: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ import os
 import re
 import secrets
 import string
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,9 @@ class ClusterFileError(UserError):
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """`description:id@host:port,...`. The key (description:id) says which database it is."""
+    """`description:id@host:port,...`. The key (description:id) names one set of coordinators of one database:
+    every change of coordinators makes another id.
+    """
 
     description: str
     id: str
@@ -58,27 +61,38 @@ def new(cluster_name: str, coordinators: tuple[str, ...]) -> ClusterFile:
 
 
 def choose(
-    kept: ClusterFile | None, seen: Mapping[str, ClusterFile], cluster_name: str, coordinators: tuple[str, ...]
+    kept: ClusterFile | None,
+    seen: Mapping[str, Sequence[ClusterFile]],
+    cluster_name: str,
+    coordinators: tuple[str, ...],
 ) -> ClusterFile:
-    """The seed for a cluster.
+    """The seed for a cluster: the database's present cluster file, once there is a database.
+
+    A host's seed is what the database was when the host was last applied to, its run-time file what it is now, so
+    the two belong to one database whatever their keys are.
 
     :param kept: what the operator's machine has
-    :param seen: {host: the file it has}, of the hosts that have one
+    :param seen: {host: its run-time file and its seed, as far as it has them}
     :param coordinators: the addresses that the inventory gives
     :raises ClusterFileError: hosts disagree about which database they belong to
     """
-    by_key = {file.key: host for host, file in seen.items()}
-    if len(by_key) > 1:
-        whose = ", ".join(f"{host} has {key}" for key, host in sorted(by_key.items()))
-        raise ClusterFileError(f"FoundationDB hosts belong to different databases: {whose}")
-    if kept and by_key and kept.key not in by_key:
-        ((key, host),) = by_key.items()
-        raise ClusterFileError(
-            f"{host} belongs to the database {key}, but {operator_path(cluster_name)} is for {kept.key}; "
-            "wrong inventory? To take over that database, remove the local file"
-        )
-    if by_key:
-        return kept or next(iter(seen.values()))
+    hosts = {host: {file.key for file in files} for host, files in seen.items() if files}
+    known = {kept.key} if kept else set(next(iter(hosts.values()), ()))
+    while linked := [keys for keys in hosts.values() if keys & known and not keys <= known]:
+        known = known.union(*linked)
+    for host, keys in sorted(hosts.items()):
+        if not keys & known and kept:
+            raise ClusterFileError(
+                f"{host} belongs to the database {min(keys)}, but {operator_path(cluster_name)} is for "
+                f"{kept.key}; wrong inventory? To take over that database, remove the local file"
+            )
+        if not keys & known:
+            whose = ", ".join(f"{name} has {min(each)}" for name, each in sorted(hosts.items()))
+            raise ClusterFileError(f"FoundationDB hosts belong to different databases: {whose}")
+    if hosts:
+        # A host that was off while coordinators changed knows the old ones only.
+        ((present, _),) = Counter(files[0] for files in seen.values() if files).most_common(1)
+        return kept if kept and kept.key == present.key else present
     # No host knows any database, so none exists: addresses that moved since the file was made are of no use.
     if kept and kept.coordinators == coordinators:
         return kept

@@ -11,6 +11,7 @@ from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import Entry, File, Link
+from ops.pki import Authority
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -24,6 +25,12 @@ SEED = "/etc/foundationdb/seed.cluster"
 CLUSTER_FILE = f"{DATA}/fdb.cluster"
 CLIENT_DIRECTORY = "/etc/griddle/fdb"
 CLIENT_CLUSTER_FILE = f"{CLIENT_DIRECTORY}/fdb.cluster"
+PKI = "/etc/foundationdb/pki"
+TLS = {"CERTIFICATE": f"{PKI}/host.crt", "KEY": f"{PKI}/host.key", "CA": f"{PKI}/ca.crt"}
+# What FoundationDB's tools find their certificates by. Only on hosts with TLS: they end where a file is missing.
+TLS_ENVIRONMENT = "/etc/foundationdb/tls.env"
+# How often a process looks for other certificates; 12 hours if nobody says so (flow/Knobs.cpp).
+TLS_REFRESH_SECONDS = 10
 UNIT = "foundationdb.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
@@ -41,10 +48,16 @@ class Process:
     address: str
     port: int
     process_class: str
+    tls: bool
 
     @property
     def endpoint(self) -> str:
         return f"{self.address}:{self.port}"
+
+    @property
+    def coordinator(self) -> str:
+        """Its address as cluster files and fdbcli spell it."""
+        return f"{self.endpoint}:tls" if self.tls else self.endpoint
 
 
 def release(version: str) -> str:
@@ -55,14 +68,14 @@ def processes(host: Host) -> list[Process]:
     """The fdbserver processes of one host, by its data."""
     first = host.data["fdb_port"]
     return [
-        Process(host.name, host.address, first + number, process_class)
+        Process(host.name, host.address, first + number, process_class, host.data["fdb_tls"])
         for number, process_class in enumerate(host.data["fdb_process_classes"])
     ]
 
 
 def coordinators(cluster: Cluster) -> tuple[str, ...]:
     """The first process of every FoundationDB host."""
-    return tuple(f"{host.address}:{host.data['fdb_port']}" for host in cluster.group("fdb"))
+    return tuple(processes(host)[0].coordinator for host in cluster.group("fdb"))
 
 
 def settings(host: Host) -> dict[str, str]:
@@ -71,7 +84,7 @@ def settings(host: Host) -> dict[str, str]:
     return {
         "cluster-file": CLUSTER_FILE,
         "seed-cluster-file": SEED,
-        "public-address": f"{host.address}:$ID",
+        "public-address": f"{host.address}:$ID" + (":tls" if data["fdb_tls"] else ""),
         "listen-address": "public",
         "datadir": f"{DATA}/data/$ID",
         "logdir": LOGS,
@@ -84,8 +97,45 @@ def settings(host: Host) -> dict[str, str]:
         # One machine, one zone: replicas and coordinators never share a host.
         "locality-machineid": host.name,
         "locality-zoneid": host.name,
+        **(tls_settings() if data["fdb_tls"] else {}),
         **{f"knob-{name.lower()}": str(value) for name, value in sorted(data["fdb_knobs"].items())},
     }
+
+
+def tls_settings() -> dict[str, str]:
+    return {
+        **{f"tls-{what.lower()}-file": path for what, path in TLS.items()},
+        "knob-tls_cert_refresh_delay_seconds": str(TLS_REFRESH_SECONDS),
+    }
+
+
+def tls_files(host: Host, authority: Authority) -> dict[str, File]:
+    """The host's certificate, for serving and for its tools; nothing where FoundationDB speaks plain text."""
+    if not host.data["fdb_tls"]:
+        return {}
+    pair = authority.certificate(host.name, host.address)
+    return {
+        TLS["CA"]: File(authority.bundle()),
+        TLS["CERTIFICATE"]: File(pair.certificate),
+        TLS["KEY"]: File(pair.key, "640", "root", "foundationdb"),
+        TLS_ENVIRONMENT: File("".join(f"FDB_TLS_{what}_FILE={path}\n" for what, path in TLS.items())),
+    }
+
+
+def certificates_read_command(host: Host) -> str:
+    """A shell command: exit 0 when every process of the host serves the certificate that lies here, and has had
+    the time to read the bundle beside it.
+    """
+    age = f"$(( $(date +%s) - $(stat -c %Z {TLS['CA']}) ))"
+    serials = " && ".join(
+        f'[ "$(openssl s_client -connect {process.endpoint} -cert {TLS["CERTIFICATE"]} -key {TLS["KEY"]} '
+        '</dev/null 2>/dev/null | openssl x509 -noout -serial)" = "$wanted" ]'
+        for process in processes(host)
+    )
+    return (
+        f"wanted=$(openssl x509 -noout -serial -in {TLS['CERTIFICATE']}) && echo $wanted, {age} s old "
+        f"&& [ {age} -gt {3 * TLS_REFRESH_SECONDS} ] && {serials}"
+    )
 
 
 def command_line(host: Host, process: Process) -> frozenset[str]:
@@ -166,6 +216,8 @@ def wanted_processes(cluster: Cluster) -> Mapping[str, frozenset[str]]:
 def problems(cluster: Cluster) -> list[str]:
     """What is wrong with FoundationDB's data, as lines for the operator; empty if nothing is."""
     found = []
+    if not isinstance(cluster.data.get("fdb_tls"), bool):
+        found.append(f"fdb_tls is {cluster.data.get('fdb_tls')!r}; the same True or False for all hosts is needed")
     if not re.fullmatch(r"\d+\.\d+\.\d+", str(cluster.data.get("fdb_version"))):
         found.append(f"fdb_version {cluster.data.get('fdb_version')!r} is not of the form 7.3.77")
     for host in cluster.group("fdb"):

@@ -12,9 +12,11 @@ from pyinfra.api import OperationError
 from deploys.foundationdb import cluster_file, config, operations, status
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.facts import Installation, Installed
+from deploys.gates import wait_until
 from deploys.model import Cluster, Host, cluster, short_name, this_host
 from deploys.operations import installed_files, running_unit
 from ops import artifacts
+from ops.pki import Authority
 
 _seed_lock = BoundedSemaphore()
 
@@ -39,7 +41,7 @@ def configure() -> None:
         installed_files(
             name="foundationdb | server's configuration",
             component="foundationdb",
-            files=config.server_files(host, seed),
+            files={**config.server_files(host, seed), **config.tls_files(host, Authority(cluster().name))},
             directories=config.server_directories(),
         )
         return
@@ -93,6 +95,13 @@ def activate() -> None:
         operations.healthy(
             name="foundationdb | gate: still healthy", limits=healthy, seconds=data["fdb_health_seconds"]
         )
+    if data["fdb_tls"]:
+        wait_until(
+            name="foundationdb | gate: processes have read their certificates",
+            command=config.certificates_read_command(host),
+            seconds=6 * config.TLS_REFRESH_SECONDS,
+            what="every process serves the certificate that it was given",
+        )
 
 
 def limits(the_cluster: Cluster, version: str | None = None) -> status.Limits:
@@ -119,27 +128,35 @@ def seed_file() -> ClusterFile:
 
 @cache
 def _seed_file() -> ClusterFile:
-    """See `seed_file`.
-
-    Hosts are asked only where the local file is missing or names other coordinators than the inventory.
-    """
+    """See `seed_file`."""
     the_cluster = cluster()
     path = cluster_file.operator_path(the_cluster.name)
     kept = cluster_file.read(path)
-    coordinators = config.coordinators(the_cluster)
-    if kept and kept.coordinators == coordinators:
-        return kept
     seen = {}
     members = {member.name for member in the_cluster.group("fdb")}
     for host in inventory:
-        if short_name(host.name) in members:
+        if short_name(host.name) in members and host.connected:
             state: Installed = host.get_fact(Installation)
-            if text := state.cluster_file or state.seed:
-                seen[host.name] = cluster_file.parse(text, f"{host.name}: cluster file")
-    chosen = cluster_file.choose(kept, seen, the_cluster.name, coordinators)
+            texts = filter(None, (state.cluster_file, state.seed))
+            seen[host.name] = [cluster_file.parse(text, f"{host.name}: cluster file") for text in texts]
+    chosen = cluster_file.choose(kept, seen, the_cluster.name, config.coordinators(the_cluster))
+    _refuse_another_transport(chosen, the_cluster.data["fdb_tls"])
     if chosen != kept:
         cluster_file.write(path, chosen)
     return chosen
+
+
+def _refuse_another_transport(seed: ClusterFile, tls: bool) -> None:
+    """TLS is chosen when a database is created: on a running one every process, coordinator and client would
+    have to change at the same moment.
+
+    :raises OperationError: the database is one of the other kind
+    """
+    if any(address.endswith(":tls") != tls for address in seed.coordinators):
+        raise OperationError(
+            f"fdb_tls is {tls}, and the running database was created {'without' if tls else 'with'} TLS, which "
+            "cannot be changed on a running cluster: set it back, or restore a backup into a new database"
+        )
 
 
 def packages_for(version: str, server: bool) -> list[operations.Package]:
@@ -161,9 +178,9 @@ def _is_server(host: Host) -> bool:
 
 
 def _refuse_to_break(version: str) -> None:
-    """An apply brings another patch, to a host of this database; anything else is not an apply.
+    """An apply brings another patch; anything else is not an apply.
 
-    :raises OperationError: this host runs another minor version, or belongs to another database
+    :raises OperationError: this host runs another minor version
     """
     from pyinfra import host
 
@@ -172,10 +189,4 @@ def _refuse_to_break(version: str) -> None:
         raise OperationError(
             f"{host.name} runs FoundationDB {seen.current}, the data want {version}: another minor version is "
             "not wire-compatible, and an apply would stop the cluster; set fdb_version back"
-        )
-    key, seed = seen.cluster_file.partition("@")[0], seed_file()
-    if key and key != seed.key:
-        raise OperationError(
-            f"{host.name} belongs to the database {key}, not to {seed.key}: wrong inventory, or the file "
-            f"{cluster_file.operator_path(cluster().name)} is not this cluster's"
         )

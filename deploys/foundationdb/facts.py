@@ -77,10 +77,15 @@ class Status(FactBase[status.Document | None]):
 
 def fdbcli(commands: str, cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
     """A shell command: fdbcli runs `commands` (separated by ;) as the user that owns the cluster file."""
-    return (
-        f"runuser -u foundationdb -- timeout {seconds + 5} {config.FDBCLI} -C {cluster_file} "
+    return as_foundationdb(
+        f"timeout {seconds + 5} {config.FDBCLI} -C {cluster_file} "
         f"--no-status --timeout {seconds} --exec '{commands}'"
     )
+
+
+def as_foundationdb(command: str) -> str:
+    """A shell command: one of FoundationDB's tools, as its user and with its certificates."""
+    return f"runuser -u foundationdb -- env $(cat {config.TLS_ENVIRONMENT} 2>/dev/null) {command}"
 
 
 def status_command(cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:

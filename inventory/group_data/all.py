@@ -63,6 +63,7 @@ fdb_version = "7.3.77"
 fdb_port = 4500  # + the process's number
 fdb_redundancy = "triple"
 fdb_engine = "ssd"
+fdb_tls = False  # chosen when the database is created; True: every connection, with the cluster's CA
 fdb_rolling = False  # fdb upgrade: zone by zone instead of all processes at once
 
 # --- metrics

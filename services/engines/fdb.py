@@ -43,6 +43,7 @@ UNLIMITED_BYTES = UNLIMITED.to_bytes(8, "little", signed=True)
 OPTION_RETRY_LIMIT = 501  # FDB_TR_OPTION_RETRY_LIMIT, 8 bytes little-endian
 OPTION_TIMEOUT = 500  # FDB_TR_OPTION_TIMEOUT, milliseconds, 8 bytes little-endian
 STREAMING_MODE_EXACT = 1
+CERTIFICATES_SECONDS = 10  # how often the client looks for other certificates; it would only twice a day
 
 _ffi = cffi.FFI()
 _ffi.cdef(
@@ -88,6 +89,11 @@ class FdbEngine:
             # without further libraries the client bypasses its multi-version part, which is cheaper
             if any(Path(config.external_client_directory or "/nowhere").glob("*.so")):
                 fdb.options.set_external_client_directory(config.external_client_directory)
+            if config.cert:
+                fdb.options.set_tls_ca_path(config.ca)
+                fdb.options.set_tls_cert_path(config.cert)
+                fdb.options.set_tls_key_path(config.key)
+                fdb.options.set_knob(f"tls_cert_refresh_delay_seconds={CERTIFICATES_SECONDS}")
             self._database = fdb.open(config.cluster_file)  # starts the network: one bad library and it does not
         except fdb.FDBError as error:
             raise EngineError(f"FoundationDB's client does not start: {_text(error)} ({error.code})") from None

@@ -26,6 +26,7 @@ GATE = "foundationdb | gate: healthy"
 DATA = {key: value for key, value in vars(defaults).items() if key.startswith("fdb_")} | {
     "fdb_version": VERSION,
     "fdb_port": 4500,
+    "fdb_tls": False,
     "fdb_process_classes": ["unset"],
     "fdb_health_seconds": 2,
 }

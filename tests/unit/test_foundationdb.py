@@ -26,6 +26,7 @@ DATA = {
     "fdb_logs_size": "100MiB",
     "fdb_open_files": 65536,
     "fdb_knobs": {},
+    "fdb_tls": False,
 }
 SEED = ClusterFile("lab", "0123456789abcdef", ("192.0.2.31:4500",))
 
@@ -149,7 +150,8 @@ OTHER = ClusterFile("lab", "bbbb", COORDINATORS)
 
 
 def choose(kept, **seen):
-    return cluster_file.choose(kept, seen, "lab", COORDINATORS)
+    files = {host: each if isinstance(each, tuple) else (each,) for host, each in seen.items()}
+    return cluster_file.choose(kept, files, "lab", COORDINATORS)
 
 
 def test_the_kept_file_is_the_seed():
@@ -165,6 +167,15 @@ def test_a_new_one_is_made_only_while_no_host_has_any():
 
 def test_a_fresh_checkout_takes_over_what_the_hosts_have():
     assert choose(None, fdb2=KEPT) == KEPT
+
+
+def test_coordinators_that_were_changed_by_hand_are_followed():
+    # Every change of coordinators makes another id; a host's seed is what its run-time file was made from.
+    changed = ClusterFile("lab", "cccc", ("192.0.2.36:4500",))
+    assert choose(KEPT, fdb1=(changed, KEPT), fdb2=(changed, KEPT)) == changed
+    # fdb3 was off meanwhile; fdb4 came later, and has no seed of before
+    assert choose(KEPT, fdb1=(changed, KEPT), fdb2=(changed, KEPT), fdb3=(KEPT, KEPT), fdb4=(changed,)) == changed
+    assert choose(None, fdb1=(changed, KEPT), fdb2=(changed, KEPT)) == changed
 
 
 def test_hosts_of_another_database_are_refused_by_name():
@@ -185,7 +196,7 @@ def test_it_is_kept_on_the_operators_machine(tmp_path):
 def test_hosts_that_are_prepared_at_once_get_the_same_seed(monkeypatch, tmp_path):
     class Busy:
         def __init__(self, name):
-            self.name = name
+            self.name, self.connected = name, True
 
         def get_fact(self, fact):
             gevent.sleep(0.001)  # another host's turn
