@@ -8,6 +8,7 @@ nothing starts on any host before everything above it is done on all hosts.
 
 from deploys.agent import deploy as agent
 from deploys.app import deploy as app
+from deploys.backup import deploy as backup
 from deploys.base import deploy as base
 from deploys.component import component
 from deploys.etcd import deploy as etcd
@@ -23,6 +24,7 @@ from deploys.smoke import smoke
 marked("deploy")
 
 fdb = ("fdb", "apps") if cluster().store_engine == "fdb" else ("none",)
+backed_up = ("metrics",) if cluster().store_engine == "fdb" and cluster().data["fdb_backup_url"] else ("none",)
 
 component(base)
 component(firewall)
@@ -31,6 +33,7 @@ barrier(name="hosts | ready")
 component(etcd, "etcd")
 component(etcd.client, "apps", "proxies", "metrics")
 component(foundationdb, *fdb)
+component(backup, *backed_up)
 component(metrics, "metrics", "apps", "proxies")
 barrier(name="stores | ready")
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from deploys import model, releases
+from deploys.backup import config as backup
 from deploys.foundationdb import config as foundationdb
 from deploys.model import Cluster
 from ops.errors import UserError
@@ -53,6 +54,11 @@ def _groups(cluster: Cluster) -> list[str]:
     if count["etcd"] % 2 == 0:
         found.append(f"group etcd has {count['etcd']} members; an odd number keeps a majority (3 or 5)")
     found += [f"group {name} has no host" for name in ("proxies", "apps") if not count[name]]
+    found += [
+        f"host {host.name} is in the groups fdb and spare; it is part of the database or not"
+        for host in cluster.group("spare")
+        if "fdb" in host.groups
+    ]
     if count["metrics"] != 1:
         found.append(f"group metrics has {count['metrics']} hosts; exactly 1 is needed")
     return found
@@ -73,7 +79,7 @@ def _data(cluster: Cluster) -> list[str]:
                 f"{redundancy} needs {COORDINATORS[redundancy]} coordinators, one per host; group fdb has {hosts}"
             )
         else:
-            found += foundationdb.problems(cluster)
+            found += [*foundationdb.problems(cluster), *backup.problems(cluster)]
     try:
         ipaddress.IPv4Address(data.get("proxy_virtual_ip", ""))
     except ValueError:
@@ -142,7 +148,7 @@ def _files(cluster: Cluster, component: str | None) -> list[str]:
     if component in (None, "app", "proxy"):
         for version in filter(None, cluster.data["app_slots"].values()):
             attempt(lambda version=version: releases.resolve(version))
-    if component in (None, "foundationdb") and cluster.store_engine == "fdb":
+    if component in (None, "foundationdb", "backup") and cluster.store_engine == "fdb":
         from ops import artifacts
 
         attempt(lambda: artifacts.resolve(cluster.data["fdb_version"]))

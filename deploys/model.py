@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load")
+GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load", "spare")
 ENGINES = ("fdb", "etcd", "memory")
 SLOTS = {"a": 0, "b": 1}  # a slot carries ports, so that two releases run side by side
 GROUP_DATA = Path(__file__).parent.parent / "inventory" / "group_data"

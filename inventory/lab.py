@@ -38,5 +38,6 @@ etcd = _group("etcd")
 fdb = _group("fdb")
 metrics = _group("metrics")
 load = []
+spare = _group("spare")
 
 _refuse_bad_input(__file__, globals())

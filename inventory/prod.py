@@ -26,5 +26,7 @@ metrics = [
     ("metrics1", {"address": "192.0.2.41"}),
 ]
 load = []
+# Prepared, and part of no store: hosts that `./griddle fdb replace` or `remove` is to empty, or has emptied.
+spare = []
 
 _refuse_bad_input(__file__, globals())

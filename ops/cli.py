@@ -223,6 +223,19 @@ _host_command("cut", "Take HOST off the network: it runs on, and no packet reach
 _host_command("heal", "Put HOST back on the network.")
 
 
+@lab.command()
+@click.argument("host")
+@click.argument("group", type=click.Choice(["fdb", "spare"]))
+def move(host: str, group: str) -> None:
+    """Put HOST into GROUP of the lab's inventory, as one edits inventory/prod.py; fdb6 to fdb9 are made.
+
+    Nothing is deployed: `./griddle fdb add`, `replace` and `remove` make it so.
+    """
+    from ops import lab as body
+
+    body.move(CHECKOUT, host, group)
+
+
 @griddle.group(cls=Griddle)
 def fdb() -> None:
     """FoundationDB on the running cluster. Each verb is a deploy of its own (deploys/fdb_VERB.py).

@@ -39,7 +39,7 @@ def up(checkout: Path, store: str, bare: bool = False) -> None:
         chosen = _choose_store(checkout, store)
         before = lab.status(checkout)
         untouched = all(host["state"] == "running" for host in before["hosts"])
-        inputs = inputs_hash(checkout, chosen)
+        inputs = inputs_hash(checkout, f"{chosen} {_moved(checkout)}")
         if untouched and not bare and _deployed(checkout) == inputs:
             plan = lab.current_plan(checkout)
             smoke(plan, seconds=5)
@@ -93,6 +93,12 @@ def inputs_hash(checkout: Path, store: str) -> str:
                 digest.update(f"{path.relative_to(checkout)}\0{path.stat().st_mode}\0".encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _moved(checkout: Path) -> str:
+    """Hosts that `lab move` has put elsewhere: the one part of an inventory that is not in its file."""
+    lab_made = state.read(checkout)
+    return " ".join(f"{host}={group}" for host, group in sorted(lab_made.moved.items())) if lab_made else ""
 
 
 def _deployed(checkout: Path) -> str | None:
@@ -179,6 +185,7 @@ def _print_summary(checkout: Path, plan: LabPlan) -> None:
         "apps": "front, store workers, etcd",
         "fdb": "FoundationDB",
         "metrics": "metrics store",
+        "spare": "nothing",
     }
     for host in plan.hosts:
         print(f"  {host.name:<9} {host.address:<13} {runs[host.groups[0]]}")

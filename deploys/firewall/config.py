@@ -61,7 +61,9 @@ def flows(cluster: Cluster) -> list[Flow]:
         Flow("apps", "front workers, from proxies", of("proxies"), workers["front"]),
         Flow("etcd", "etcd clients", of("apps", "proxies", "metrics", "etcd"), (data["etcd_client_port"],)),
         Flow("etcd", "etcd peers", of("etcd"), (data["etcd_peer_port"],)),
-        Flow("fdb", "foundationdb", of("fdb", "apps", "metrics"), fdb),
+        Flow("fdb", "foundationdb", of("fdb", "spare", "apps", "metrics"), fdb),
+        # one that is being emptied is still a part of the database
+        Flow("spare", "foundationdb", of("fdb", "spare", "apps", "metrics"), fdb),
         Flow("metrics", "graphite lines", every, (data["metrics_graphite_port"],)),
         Flow("metrics", "queries and board, from proxies", of("proxies"), (data["metrics_http_port"],)),
     ]

@@ -64,6 +64,11 @@ fdb_port = 4500  # + the process's number
 fdb_redundancy = "triple"
 fdb_engine = "ssd"
 fdb_tls = False  # chosen when the database is created; True: every connection, with the cluster's CA
+fdb_backup_url = "file:///var/lib/griddle/backup"  # on the metrics host; or blobstore://...; "": no backup
+fdb_backup_snapshot_seconds = 86400  # a snapshot of everything this often; between two, the log of all mutations
+fdb_backup_keep_days = 7
+fdb_backup_agents = 2
+fdb_backup_memory = "1GiB"  # an agent above this is ended
 fdb_rolling = False  # fdb upgrade: zone by zone instead of all processes at once
 
 # --- metrics

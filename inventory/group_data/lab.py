@@ -15,3 +15,5 @@ fdb_memory = "1GiB"
 fdb_cache_memory = "128MiB"
 fdb_storage_memory = "256MiB"
 metrics_memory = "128MB"
+fdb_backup_agents = 1
+fdb_backup_memory = "256MiB"

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 from ops.errors import UserError
 from ops.lab import machine, network, state
-from ops.lab.plan import LabHost, LabPlan, lab_plan
+from ops.lab.plan import LabHost, LabPlan, further_host, lab_plan
 from ops.lab.state import LabFiles
 from ops.progress import say
 
@@ -146,6 +147,23 @@ def act(checkout: Path, verb: str, names: Sequence[str]) -> None:
     for host in status(checkout)["hosts"]:
         if host["name"] in names:
             say(f"{host['name']} is {host['state']}")
+
+
+def move(checkout: Path, name: str, group: str) -> None:
+    """Put a host into the group fdb or spare of the lab's inventory; a further one (fdb6 to fdb9) is made."""
+    from ops.lab.root import as_root
+
+    with state.locked(checkout, "lab move"):
+        plan, lab = current_plan(checkout), state.read(checkout)
+        host = plan.host(name)
+        if lab.store != "fdb" or (host and not set(host.groups) <= {"fdb", "spare"}) or not (
+            host or further_host(name)
+        ):
+            raise UserError(f"{name} cannot be moved: only FoundationDB's hosts can, fdb1 to fdb9")
+        state.write(checkout, dataclasses.replace(lab, moved={**lab.moved, name: group}))
+        if host is None:
+            as_root(checkout, "start", name)
+    say(f"{name} is in group {group} of inventory/lab.py")
 
 
 def down(checkout: Path) -> None:

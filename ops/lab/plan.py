@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -57,11 +59,22 @@ class LabPlan:
         return f"griddle_{self.name}"
 
 
-def lab_plan(checkout: Path, with_fdb: bool, candidate: int = 0) -> LabPlan:
+def further_host(name: str) -> int | None:
+    """The last octet of a host beside the usual ones, fdb6 to fdb9; None if there is no such host."""
+    match = re.fullmatch(r"fdb([6-9])", name)
+    return 30 + int(match[1]) if match else None
+
+
+def lab_plan(
+    checkout: Path, with_fdb: bool, candidate: int = 0, moved: Mapping[str, str] | None = None
+) -> LabPlan:
     """The lab of this checkout: the same for the same path.
 
-    `candidate` steps to another subnet, where the first is taken by something else on this machine.
+    `candidate` steps to another subnet, where the first is taken by something else on this machine. `moved`: hosts
+    in another group than usual (fdb or spare), and further ones.
     """
+    moved = moved or {}
+    further = tuple((name, (), octet) for name in sorted(moved) if (octet := further_host(name)))
     digest = hashlib.sha256(str(checkout).encode()).digest()
     middle = _FIRST + (int.from_bytes(digest[:4]) + candidate) % _SUBNETS
     prefix = f"10.{middle >> 8}.{middle & 255}"
@@ -74,8 +87,8 @@ def lab_plan(checkout: Path, with_fdb: bool, candidate: int = 0) -> LabPlan:
         virtual_ip=f"{prefix}.{_VIRTUAL}",
         # The container's interface on the bridge is `vb-` and the machine's name, in at most 15 characters.
         hosts=tuple(
-            LabHost(host, groups, f"{prefix}.{octet}", f"{name}-{octet}")
-            for host, groups, octet in _HOSTS
+            LabHost(host, (moved[host],) if host in moved else groups, f"{prefix}.{octet}", f"{name}-{octet}")
+            for host, groups, octet in _HOSTS + further
             if with_fdb or "fdb" not in groups
         ),
     )

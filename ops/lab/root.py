@@ -50,7 +50,7 @@ def boot(checkout: Path, cache: Path, store: str) -> None:
     base = image.path(cache, lab.image)
     if not base.is_dir():
         raise Failure(f"the image under the hosts' disks, {base}, is gone: ./griddle down, then ./griddle up")
-    plan = lab_plan(checkout, lab.store == "fdb", lab.candidate)
+    plan = lab.plan(checkout)
     if not files.key.exists():
         files.ssh.mkdir(mode=0o700, exist_ok=True)
         machine.make_key(files.key, f"griddle {plan.name}")
@@ -65,7 +65,12 @@ def boot(checkout: Path, cache: Path, store: str) -> None:
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(boot_host, plan.hosts))
-    keys = [f"{host.address} {machine.host_key(files, host)}\n" for host in plan.hosts]
+    _write_known_hosts(files, plan)
+
+
+def _write_known_hosts(files: LabFiles, plan: LabPlan) -> None:
+    made = [host for host in plan.hosts if (files.host(host.name) / "complete").exists()]
+    keys = [f"{host.address} {machine.host_key(files, host)}\n" for host in made]
     state.write_atomically(files.known_hosts, "".join(keys))
     state.give_to_owner(files)
 
@@ -77,6 +82,7 @@ def start(checkout: Path, cache: Path, *names: str) -> None:
     for host in hosts:
         machine.make_disk(files, plan, host, image.path(cache, lab.image))
         machine.start(files, plan, host, image.path(cache, lab.image))
+    _write_known_hosts(files, plan)
 
 
 def stop(checkout: Path, cache: Path, *names: str) -> None:

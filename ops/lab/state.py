@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ops.errors import Failure
@@ -21,12 +21,18 @@ from ops.lab.plan import LabPlan, lab_plan
 
 @dataclass(frozen=True)
 class Lab:
-    """`.griddle/lab/lab.json`: store is fdb or etcd; image is the base image's hash."""
+    """`.griddle/lab/lab.json`: store is fdb or etcd; image is the base image's hash; moved is {host: its group},
+    of hosts that are elsewhere than in a new lab.
+    """
 
     store: str
     candidate: int
     image: str
     ip_forward_was: str
+    moved: dict[str, str] = field(default_factory=dict)
+
+    def plan(self, checkout: Path) -> LabPlan:
+        return lab_plan(checkout, self.store == "fdb", self.candidate, self.moved)
 
 
 class LabFiles:
@@ -63,7 +69,7 @@ def read(checkout: Path) -> Lab | None:
 def plan(checkout: Path) -> LabPlan | None:
     """The plan of the checkout's lab as it was made; None where it has none."""
     lab = read(checkout)
-    return lab and lab_plan(checkout, lab.store == "fdb", lab.candidate)
+    return lab and lab.plan(checkout)
 
 
 def write(checkout: Path, lab: Lab) -> None:

@@ -1,0 +1,120 @@
+"""The backup host's files and commands: pure.
+
+FoundationDB's agents do the work of a continuous backup: snapshots of the whole database again and again, and the
+log of every mutation between them (apple/foundationdb, documentation/sphinx/source/backups.rst). Every agent must
+reach the backup's URL, so with a file:// URL they run on one host.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from deploys.foundationdb import config as foundationdb
+from deploys.foundationdb.cluster_file import ClusterFile
+from deploys.foundationdb.facts import as_foundationdb
+from deploys.model import Cluster, Host
+from deploys.render import render
+from deploys.tree import Entry, File, Link
+from ops.pki import Authority
+
+TEMPLATES = Path(__file__).parent / "templates"
+TAG = "default"
+AGENT = "griddle-backup-agent@{}.service"
+TIMER = "griddle-backup-upkeep.timer"
+UNIT_FILES = {name: f"/etc/systemd/system/{name}" for name in ("griddle-backup-agent@.service", TIMER)}
+UPKEEP = "/usr/local/lib/griddle/backup-upkeep"
+TIMES = "/var/lib/griddle/backup-times"
+"""A line each minute: seconds since 1970, the version that the backup had reached, the backup's URL. A database
+that was destroyed cannot say any more which version belongs to which time.
+"""
+
+
+def host(cluster: Cluster) -> Host:
+    """Where the agents run."""
+    (found,) = cluster.group("metrics")
+    return found
+
+
+def directory(data: dict) -> str | None:
+    """Where a file:// URL points."""
+    url = data["fdb_backup_url"]
+    return url.removeprefix("file://") if url.startswith("file://") else None
+
+
+def tool(name: str, arguments: str, cluster_file: str = foundationdb.CLUSTER_FILE, seconds: int = 60) -> str:
+    """A shell command: fdbbackup or fdbrestore, as FoundationDB's user."""
+    option = "--dest-cluster-file" if name == "fdbrestore" else "-C"
+    verb, _, rest = arguments.partition(" ")
+    return as_foundationdb(
+        f"timeout {seconds} {foundationdb.CURRENT}/bin/{name} {verb} {option} {cluster_file} {rest}".rstrip()
+    )
+
+
+def status_command() -> str:
+    """Prints the backup's state as one JSON document."""
+    return tool("fdbbackup", f"status -t {TAG} --json")
+
+
+def start_command(data: dict) -> str:
+    """Begins a continuous backup, in a directory of its own below the URL."""
+    return tool(
+        "fdbbackup",
+        f"start -t {TAG} -z -s {data['fdb_backup_snapshot_seconds']} -d {shlex.quote(data['fdb_backup_url'])}",
+    )
+
+
+def agents(data: dict) -> list[str]:
+    return [AGENT.format(number) for number in range(1, data["fdb_backup_agents"] + 1)]
+
+
+def files(this: Host, seed: ClusterFile, authority: Authority) -> dict[str, Entry]:
+    data = this.data
+    expire = f'expire -d "$url" --delete-before-days {data["fdb_backup_keep_days"]}'
+    values = {
+        "release": foundationdb.release(data["fdb_version"]),
+        "cluster_file": foundationdb.CLUSTER_FILE,
+        "environment": foundationdb.TLS_ENVIRONMENT,
+        "knobs": f" --knob_tls_cert_refresh_delay_seconds={foundationdb.TLS_REFRESH_SECONDS}"
+        if data["fdb_tls"]
+        else "",
+        "memory": data["fdb_backup_memory"],
+        "writable": " ".join(filter(None, (foundationdb.DATA, directory(data)))),
+        "upkeep": UPKEEP,
+        "status": status_command(),
+        "expire": tool("fdbbackup", expire, seconds=3600),
+        "times": TIMES,
+        "kept_lines": data["fdb_backup_keep_days"] * 24 * 60,
+    }
+    return {
+        foundationdb.CURRENT: Link(data["fdb_version"]),
+        foundationdb.SEED: File(str(seed)),
+        **foundationdb.tls_files(this, authority),
+        **{path: File(render(TEMPLATES / f"{name}.j2", **values)) for name, path in UNIT_FILES.items()},
+        "/etc/systemd/system/griddle-backup-upkeep.service": File(
+            render(TEMPLATES / "griddle-backup-upkeep.service.j2", **values)
+        ),
+        UPKEEP: File(render(TEMPLATES / "backup-upkeep.j2", **values), "755"),
+    }
+
+
+def directories(data: dict) -> dict[str, tuple[str, str, str]]:
+    owner = ("foundationdb", "foundationdb")
+    found = {"/etc/foundationdb": ("755", "root", "root"), foundationdb.DATA: ("755", *owner)}
+    if path := directory(data):
+        found[path] = ("700", *owner)
+    return found
+
+
+def problems(cluster: Cluster) -> list[str]:
+    """What is wrong with the backup's data, as lines for the operator."""
+    data, found = cluster.data, []
+    url = data.get("fdb_backup_url", "")
+    if url and not url.startswith(("file:///", "blobstore://")):
+        found.append(f"fdb_backup_url {url!r}: file:///DIRECTORY or blobstore://... is needed; '': no backup")
+    found += [
+        f"{key} is {data.get(key)!r}; a whole number of at least 1 is needed"
+        for key in ("fdb_backup_snapshot_seconds", "fdb_backup_keep_days", "fdb_backup_agents")
+        if not isinstance(data.get(key), int) or data[key] < 1
+    ]
+    return found

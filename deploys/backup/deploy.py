@@ -1,0 +1,48 @@
+"""A continuous backup of FoundationDB: agents on the metrics host, and the backup itself, begun once."""
+
+from __future__ import annotations
+
+from deploys.backup import config, operations
+from deploys.foundationdb import config as foundationdb
+from deploys.foundationdb.deploy import packages_for, seed_file
+from deploys.foundationdb.operations import seeded, unpacked
+from deploys.model import cluster, this_host
+from deploys.operations import installed_files, running_unit
+from ops.pki import Authority
+
+
+def install() -> None:
+    version = this_host().data["fdb_version"]
+    unpacked(
+        # The server, too: a backup is proved by restoring it into a database of its own.
+        name=f"backup | version {version} is unpacked in /opt/foundationdb",
+        version=version,
+        packages=packages_for(version, server=True),
+    )
+
+
+def configure() -> None:
+    this, seed = this_host(), seed_file()
+    installed_files(
+        name="backup | agents, upkeep, seed cluster file",
+        component="backup",
+        files=config.files(this, seed, Authority(cluster().name)),
+        directories=config.directories(this.data),
+    )
+    seeded(
+        name="backup | the agents' own cluster file",
+        path=foundationdb.CLUSTER_FILE,
+        seed=foundationdb.SEED,
+        key=seed.key,
+        owner="foundationdb",
+    )
+
+
+def activate() -> None:
+    data = this_host().data
+    running_unit(
+        name="backup | agents and upkeep run",
+        unit=[*config.agents(data), config.TIMER],
+        inputs=list(config.UNIT_FILES.values()),
+    )
+    operations.backed_up(name="backup | a continuous backup runs", data=data)

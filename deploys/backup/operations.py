@@ -1,0 +1,38 @@
+"""The backup's own operation: one continuous backup runs, to the URL that the data name."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import FactBase, StringCommand, operation
+
+from deploys.backup import config, status
+from deploys.operations import checked
+
+
+class BackupStatus(FactBase[status.Backup]):
+    """The continuous backup as the database knows it."""
+
+    default = status.Backup
+
+    def command(self) -> str:
+        return f"{config.status_command()} 2>/dev/null; true"
+
+    def process(self, output: list[str]) -> status.Backup:
+        return status.parse("\n".join(output))
+
+
+@operation()
+def backed_up(data: Mapping[str, Any]) -> Generator[StringCommand]:
+    """A continuous backup runs.
+
+    + data: the host's data; a running backup to another URL is ended first, and stays where it is
+    """
+    seen = host.get_fact(BackupStatus)
+    if seen.running and seen.url.startswith(data["fdb_backup_url"]):
+        host.noop(f"it runs, to {seen.url}")
+        return
+    abort = f"{config.tool('fdbbackup', f'abort -t {config.TAG}')}\n" if seen.running else ""
+    yield from checked(f"set -e\n{abort}{config.start_command(data)}", "start a continuous backup", timeout=180)

@@ -1,0 +1,74 @@
+"""`fdbbackup status --json`, and the times of the upkeep, read: pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Backup:
+    """The continuous backup. Versions are FoundationDB's; 0 where there is none.
+
+    :param url: its own directory below `fdb_backup_url`
+    :param restorable: the newest version to which it can be restored
+    :param at: the time of that version, seconds since 1970
+    """
+
+    running: bool = False
+    url: str = ""
+    restorable: int = 0
+    at: int = 0
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The version that the backup at `url` had reached at a time (seconds since 1970)."""
+
+    at: int
+    version: int
+    url: str
+
+
+def parse(text: str) -> Backup:
+    """The document; what cannot be read is no backup."""
+    try:
+        document: dict[str, Any] = json.loads(text[text.index("{") :])
+    except ValueError:
+        return Backup()
+    point = document.get("LatestRestorablePoint") or {}
+    return Backup(
+        running=bool(document.get("Status", {}).get("Running")),
+        url=document.get("DestinationURL", ""),
+        restorable=int(point.get("Version", 0)) if document.get("Restorable") else 0,
+        at=int(point.get("EpochSeconds", 0)),
+        errors=tuple(str(each.get("Message", each)) for each in document.get("Errors", ())),
+    )
+
+
+def moments(lines: Iterable[str]) -> list[Moment]:
+    """The upkeep's notes, in the order of time."""
+    found = []
+    for line in lines:
+        at, version, url = [*line.split(), "", "", ""][:3]
+        if at.isdigit() and version.isdigit() and url:
+            found.append(Moment(int(at), int(version), url))
+    return sorted(found, key=lambda each: (each.at, each.version))
+
+
+def version_at(notes: list[Moment], at: int) -> Moment | None:
+    """What to restore for a time: the version then, by the notes around it; None if no backup reaches back to
+    it, or up to it.
+    """
+    before = [each for each in notes if each.at <= at]
+    after = [each for each in notes if each.at >= at]
+    if not before or not after:
+        return None
+    last, first = before[-1], after[0]
+    if last.url != first.url or last.at == first.at:
+        return Moment(at, last.version, last.url)
+    share = (at - last.at) / (first.at - last.at)
+    return Moment(at, last.version + int(share * (first.version - last.version)), last.url)
