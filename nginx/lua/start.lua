@@ -10,6 +10,7 @@ function M.init(config_path)
     require "feed"
     require "profile"
     require "problem"
+    require "waits"
     require "metrics"
 end
 
