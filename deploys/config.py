@@ -72,7 +72,6 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
             "lane_override": data["proxy_lane_override"],
             "virtual_ip": data["proxy_virtual_ip"],
             "deadline_ms": data["proxy_deadline_ms"],
-            "pool_size": data["proxy_pool_size"],
             "waiting_limit": data["proxy_waiting_limit"],
             "upstreams": [
                 {

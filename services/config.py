@@ -110,7 +110,6 @@ class Proxy:
     lane_override: bool = False
     virtual_ip: str = ""
     deadline_ms: int = 250
-    pool_size: int = 256
     waiting_limit: int = 1024  # requests that may wait, per nginx worker, while an operation is announced
     control: str = "/run/griddle/control.json"  # where the agent says so
     upstreams: list[Upstream] = field(default_factory=list)
@@ -187,7 +186,6 @@ def _check(config: Config) -> None:
     _between("store.value_limit_bytes", store.value_limit_bytes, 1, 90_000)
     _between("front.backlog", front.backlog, 1, 65535)
     _between("proxy.deadline_ms", proxy.deadline_ms, 1, 65535)
-    _between("proxy.pool_size", proxy.pool_size, 1, 65535)
     _between("proxy.waiting_limit", proxy.waiting_limit, 0, 65535)
     _one_of("proxy.lane", proxy.lane, ("direct", "wsgi"))
     if set(re.findall(r"{(\w*)}", store.ipc)) != {"slot", "worker"}:

@@ -46,7 +46,6 @@ proxy_port = 80
 proxy_lane = "direct"  # lane of hot reads: direct | wsgi
 proxy_lane_override = False  # honour a request's own X-Lane header
 proxy_deadline_ms = 250
-proxy_pool_size = 256  # idle connections kept to each store worker, per nginx worker
 proxy_waiting_limit = 1024  # requests that may wait while an operation is announced, per nginx worker
 
 # --- etcd

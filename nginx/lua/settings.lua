@@ -21,7 +21,6 @@ function M.load(path)
     M.lane = proxy.lane or "direct"
     M.lane_override = proxy.lane_override or false
     M.deadline_ms = proxy.deadline_ms or 250
-    M.pool_size = proxy.pool_size or 256
     M.waiting_limit = proxy.waiting_limit or 1024
     M.control = proxy.control or "/run/griddle/control.json"
     M.upstreams = proxy.upstreams or {}

@@ -31,10 +31,12 @@ function M.request(id, operation, budget_ms, release, variants, body)
            .. release .. variants .. body
 end
 
--- From the first REPLY_FIXED_BYTES of an answer to request `id`: status, whether the worker is leaving, the length of
--- the release, and how many bytes follow in all. On anything else: nil and what is wrong.
-function M.reply(head, id, limit)
-    local h1, h2, h3, h4, l1, l2, l3, l4, i1, i2, i3, i4, magic, _, status, release_length = byte(head, 1, 16)
+-- From the REPLY_FIXED_BYTES at `first` in `data`, with which a reply begins: the number of the request that it
+-- answers, its status, whether the worker is leaving, the length of the release, and how many bytes follow in all. On
+-- anything else: nil and what is wrong.
+function M.reply(data, first, limit)
+    local h1, h2, h3, h4, l1, l2, l3, l4, i1, i2, i3, i4, magic, _, status, release_length =
+        byte(data, first, first + 15)
     if h1 + h2 + h3 + h4 > 0 or l1 > 127 then
         return nil, "reply is too long"
     end
@@ -42,14 +44,11 @@ function M.reply(head, id, limit)
     if rest < release_length or rest > limit then
         return nil, "length of the reply is wrong"
     end
-    if i4 ~= band(id, 255) or i3 ~= band(rshift(id, 8), 255) or i2 ~= band(rshift(id, 16), 255)
-       or i1 ~= bor(band(rshift(id, 24), 127), 128) then
-        return nil, "reply to another request"
-    end
-    if magic ~= MAGIC then
+    if i1 < 128 or magic ~= MAGIC then
         return nil, "not a Griddle reply"
     end
-    return band(status, 127), status >= LEAVING, release_length, rest
+    local id = band(i1, 127) * 16777216 + i2 * 65536 + i3 * 256 + i4
+    return id, band(status, 127), status >= LEAVING, release_length, rest
 end
 
 return M

@@ -170,6 +170,129 @@ def test_the_store_gets_the_requests_deadline(tmp_path: Path) -> None:
     serving.stop()
 
 
+def test_requests_share_a_connection_and_each_gets_its_own_reply(tmp_path: Path) -> None:
+    """Replies come in another order than the questions, and in pieces that end anywhere."""
+    serving = ServingPath(tmp_path / "shared", proxy={"deadline_ms": 5000})
+    count, answers = 20, {}
+    with socket.create_server(("127.0.0.1", serving.ports["store"])) as listener:
+        listener.settimeout(5)
+        serving.start_nginx()
+
+        def get(number: int) -> None:
+            answers[number] = serving.ask("GET", f"/v1/profiles/p{number}").body
+
+        threads = [threading.Thread(target=get, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(5)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream = connection.makefile("rb")
+            assert stream.read(8) == sp.HELLO_REQ
+            connection.sendall(sp.HELLO_REP)
+            replies = []
+            for _ in range(count):
+                head = stream.read(12)
+                asked = sp.parse_request(stream.read(int.from_bytes(head[:8], "big") - 4)).body
+                body = sp.reply_prefix(sp.OK, b"r") + b"\0" * 9 + b"\1" + asked
+                replies.append((4 + len(body)).to_bytes(8, "big") + head[8:12] + body)
+            sent = b"".join(reversed(replies))
+            for at in range(0, len(sent), 37):
+                connection.sendall(sent[at : at + 37])
+                time.sleep(0.001)
+            for thread in threads:
+                thread.join()
+            with pytest.raises(TimeoutError):
+                listener.settimeout(0.1)
+                listener.accept()
+    serving.stop()
+    assert answers == {number: b"profile/p%d" % number for number in range(count)}
+
+
+def test_a_late_reply_answers_nobody_else(tmp_path: Path) -> None:
+    """The request that it is for has been given up, and what is asked next goes by a new connection."""
+    serving = ServingPath(tmp_path / "late")
+    answers: list = []
+
+    def get(name: str) -> threading.Thread:
+        thread = threading.Thread(target=lambda: answers.append(serving.ask("GET", f"/v1/profiles/{name}")))
+        thread.start()
+        return thread
+
+    def asked() -> tuple[socket.socket, bytes, bytes]:
+        """A new connection, the ID of the question that comes on it, its body."""
+        connection, _ = listener.accept()
+        connections.enter_context(connection)
+        connection.sendall(sp.HELLO_REP)
+        stream = connections.enter_context(connection.makefile("rb"))
+        assert stream.read(8) == sp.HELLO_REQ
+        head = stream.read(12)
+        request = sp.parse_request(stream.read(int.from_bytes(head[:8], "big") - 4))
+        return connection, head[8:], request.body
+
+    def answer(connection: socket.socket, request_id: bytes, text: bytes) -> None:
+        body = sp.reply_prefix(sp.OK, b"r") + b"\0" * 9 + b"\1" + text
+        connection.sendall((4 + len(body)).to_bytes(8, "big") + request_id + body)
+
+    with contextlib.ExitStack() as connections:
+        listener = connections.enter_context(socket.create_server(("127.0.0.1", serving.ports["store"])))
+        listener.settimeout(5)
+        serving.start_nginx()
+        first = get("first")
+        unanswered = [asked(), asked()]  # the second is its one retry
+        first.join()
+        time.sleep(1.1)  # for a second the worker is left alone
+        second = get("second")
+        fresh = asked()
+        for connection, request_id, body in unanswered:
+            assert (request_id, body) == (fresh[1], b"profile/first")
+            with contextlib.suppress(OSError):
+                answer(connection, request_id, b"first")
+        time.sleep(0.05)
+        answer(*fresh)
+        second.join()
+    serving.stop()
+    assert [(answer.status, answer.body) for answer in answers[1:]] == [(200, b"profile/second")]
+    assert answers[0].status == 503
+
+
+def test_reloads_under_load_lose_no_read_and_leave_no_worker(tmp_path: Path) -> None:
+    serving = ServingPath(tmp_path / "reload")
+    serving.start_store()
+    nginx = serving.start_nginx(worker_processes="2")
+    stop, statuses = threading.Event(), []
+
+    def load() -> None:
+        while not stop.is_set():
+            statuses.append(serving.ask("GET", "/v1/profiles/nobody", Connection="close").status)
+
+    def workers() -> int:
+        return len(Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text().split())
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        with socket.create_connection(("127.0.0.1", serving.ports["nginx"]), timeout=5) as opened_before:
+            for _ in range(3):
+                time.sleep(0.3)
+                nginx.send_signal(signal.SIGHUP)
+            time.sleep(1.5)
+            opened_before.sendall(b"GET /v1/profiles/nobody HTTP/1.1\r\nHost: x\r\n\r\n")
+            first = opened_before.recv(100)
+            assert first == b"" or first.startswith(b"HTTP/1.1 404 ")
+        wait_until("the old workers have ended", lambda: workers() == 2, 9)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        serving.stop()
+    assert len(statuses) > 200
+    assert set(statuses) == {404}
+    assert "[alert]" not in serving.log()
+
+
 @pytest.mark.parametrize(
     "sent",
     [
