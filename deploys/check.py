@@ -22,6 +22,9 @@ from tuning import profiles
 # FoundationDB documentation, administration.rst.
 COORDINATORS = {"single": 1, "double": 3, "triple": 5}
 
+# What deploys/fdb_*.py are asked to do, by --data alone.
+OPERATIONS_KEYS = {"join", "leave", "coordinators"}
+
 
 def problems(cluster: Cluster) -> list[str]:
     """What is wrong with a cluster's hosts and data, as lines for the operator; empty if nothing is."""
@@ -99,7 +102,7 @@ def _data(cluster: Cluster) -> list[str]:
 
 def _known_keys(overrides: dict[str, Any]) -> list[str]:
     """``--data`` keys that nothing reads: a misspelt one would be ignored in silence."""
-    known = model.data_keys() | {"component", "address"}
+    known = model.data_keys() | {"component", "address"} | OPERATIONS_KEYS
     found = []
     for key in overrides:
         if key not in known and not key.startswith("ssh_"):

@@ -278,6 +278,57 @@ def upgrade(version: str, rolling: bool, dry: bool, inventory: str) -> None:
     run.run(CHECKOUT, inventory, "fdb_upgrade", data, dry=dry)
 
 
+@fdb.command()
+@click.argument("host")
+@_dry_option
+@_inventory_option
+def add(host: str, dry: bool, inventory: str) -> None:
+    """HOST, bare until now, becomes a part of the database. The inventory has it in group fdb already."""
+    from ops.fdb import members
+
+    members.run(CHECKOUT, inventory, join=host, dry=dry)
+
+
+@fdb.command()
+@click.argument("host")
+@_dry_option
+@_inventory_option
+def remove(host: str, dry: bool, inventory: str) -> None:
+    """HOST hands over what it holds, and is stopped. The inventory has it in group spare already.
+
+    Also for a host that is lost: then its exclusion stays, so that it takes no part if it comes back.
+    """
+    from ops.fdb import members
+
+    members.run(CHECKOUT, inventory, leave=host, dry=dry)
+
+
+@fdb.command()
+@click.argument("old")
+@click.argument("new")
+@_dry_option
+@_inventory_option
+def replace(old: str, new: str, dry: bool, inventory: str) -> None:
+    """NEW joins, then OLD leaves: under load, with nothing lost, and never fewer copies than the data ask for.
+
+    The inventory has NEW in group fdb and OLD in group spare already.
+    """
+    from ops.fdb import members
+
+    members.run(CHECKOUT, inventory, join=new, leave=old, dry=dry)
+
+
+@fdb.command()
+@click.argument("hosts", nargs=-1, required=True, metavar="auto|HOST...")
+@_dry_option
+@_inventory_option
+def coordinators(hosts: tuple[str, ...], dry: bool, inventory: str) -> None:
+    """Make these HOSTS the coordinators; auto: replace those that do not answer, keep the others."""
+    from ops.fdb import members
+
+    members.run(CHECKOUT, inventory, choose=hosts, dry=dry)
+
+
 @griddle.group(cls=Griddle)
 def release() -> None:
     """Releases: what runs on the app hosts."""

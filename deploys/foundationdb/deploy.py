@@ -60,6 +60,20 @@ def configure() -> None:
     )
 
 
+def start() -> None:
+    """The host's processes run; those that do already are left alone."""
+    running_unit(name="foundationdb | fdbmonitor is started", **_unit(this_host()), start_only=True)
+
+
+def _unit(host: Host) -> dict[str, Any]:
+    return {
+        "unit": config.UNIT,
+        # Not foundationdb.conf: fdbmonitor reads it by itself, and processes take it at their next start.
+        "inputs": [config.UNIT_FILE],
+        "ready": config.listening_command(host),
+    }
+
+
 def activate() -> None:
     host, the_cluster = this_host(), cluster()
     if not _is_server(host):
@@ -67,13 +81,7 @@ def activate() -> None:
     # What concerns the whole database is done from one host.
     first = host == the_cluster.group("fdb")[0]
     data, healthy = host.data, limits(the_cluster, host.data["fdb_version"])
-    unit: dict[str, Any] = {
-        "unit": config.UNIT,
-        # Not foundationdb.conf: fdbmonitor reads it by itself, and processes take it at their next start.
-        "inputs": [config.UNIT_FILE],
-        "ready": config.listening_command(host),
-    }
-    running_unit(name="foundationdb | fdbmonitor is started", **unit, start_only=True)
+    start()
     if first:
         operations.created(
             name=f"foundationdb | a {data['fdb_redundancy']} {data['fdb_engine']} database exists",
@@ -90,7 +98,7 @@ def activate() -> None:
         operations.healthy(name="foundationdb | gate: healthy", limits=healthy, seconds=data["fdb_health_seconds"])
     # A monitor takes its processes with it. A healthy cluster bears that on all hosts at once, as it bears a
     # bounce; one after another would cost a recovery each.
-    running_unit(name="foundationdb | fdbmonitor runs its unit as it is now", **unit)
+    running_unit(name="foundationdb | fdbmonitor runs its unit as it is now", **_unit(host))
     if first:
         operations.healthy(
             name="foundationdb | gate: still healthy", limits=healthy, seconds=data["fdb_health_seconds"]

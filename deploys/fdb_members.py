@@ -1,0 +1,38 @@
+"""Hosts and coordinators of the running FoundationDB; `./griddle fdb add`, `remove`, `replace`, `coordinators`.
+
+    pyinfra inventory/prod.py deploys/fdb_members.py --data join=fdb6                       # add
+    pyinfra inventory/prod.py deploys/fdb_members.py --data leave=fdb5                      # remove
+    pyinfra inventory/prod.py deploys/fdb_members.py --data join=fdb6 --data leave=fdb5     # replace
+    pyinfra inventory/prod.py deploys/fdb_members.py --data coordinators=auto
+
+The inventory is edited first: who joins is in group fdb, who leaves in group spare.
+"""
+
+from pyinfra import host
+
+from deploys.base import deploy as base
+from deploys.component import component
+from deploys.conduct import conducted, conducts
+from deploys.firewall import deploy as firewall
+from deploys.foundationdb import deploy as foundationdb
+from deploys.foundationdb.membership import Membership
+from deploys.gates import barrier
+from deploys.model import this_host
+
+join, leave = (host.data.get(key) or "" for key in ("join", "leave"))
+chosen = tuple(name for name in (host.data.get("coordinators") or "").split(",") if name)
+
+if join and this_host().name == join:
+    component(base)
+if join:
+    component(firewall, "fdb", "spare", "apps", "metrics")
+barrier(name="hosts | ready")
+if join and this_host().name == join:
+    foundationdb.install()
+    foundationdb.configure()
+    foundationdb.start()
+barrier(name="members | ready")
+if conducts("fdb"):
+    verb = "replace" if join and leave else "add" if join else "remove" if leave else "coordinators"
+    words = f"{leave} {join}" if join and leave else join or leave or " ".join(chosen)
+    conducted(name=f"fdb {verb} | {words}", verb=Membership(f"fdb {verb} {words}", join, leave, chosen))

@@ -1,0 +1,208 @@
+"""The verbs `fdb add`, `remove`, `replace` and `coordinators`: look, and take the steps that `members` names."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from deploys import conduct, model, report
+from deploys.backup import config as backup
+from deploys.check import COORDINATORS
+from deploys.conduct import Plan, Step
+from deploys.foundationdb import cluster_file, config, members, status
+from deploys.foundationdb.deploy import limits
+from deploys.foundationdb.facts import Installation, Installed, fdbcli
+from deploys.foundationdb.members import Leaver, Member, Seen, Target
+from deploys.foundationdb.upgrade import look_at_cluster, wait_for, wait_for_health
+from deploys.model import Host
+from deploys.shell import exclusive
+from deploys.tree import File
+from ops.errors import Failure, UserError
+from ops.progress import say
+
+OPERATOR = "this machine"
+JOIN_SECONDS = 60
+COORDINATORS_SECONDS = 60
+UNAVAILABLE_SECONDS = 60
+TELL_SECONDS = 15
+_MANAGEMENT = "\\xff\\xff/management"
+EXCLUSIONS = "; ".join(
+    f"getrangekeys {_MANAGEMENT}/{what}/ {_MANAGEMENT}/{what}0 1000"
+    for what in ("excluded", "in_progress_exclusion")
+)
+_LEAVER = (
+    f"systemctl is-active -q {config.UNIT} && echo runs; "
+    f"systemctl is-enabled -q {config.UNIT} 2>/dev/null && echo runs; "
+    f"[ -e {config.CLUSTER_FILE} ] || ls {config.DATA}/data/* >/dev/null 2>&1 && echo holds; true"
+)
+
+
+class Membership:
+    """One of the four verbs, by what it is asked for."""
+
+    def __init__(self, title: str, join: str = "", leave: str = "", choose: tuple[str, ...] = ()) -> None:
+        self.title = title
+        self._cluster = model.cluster()
+        self._first = next(
+            (host for host in self._cluster.group("fdb") if host.name != join and conduct.hosts([host.name])), None
+        )
+        self._target = Target(
+            members={host.name: _member(host) for host in self._cluster.group("fdb")},
+            spares={host.name: _member(host) for host in self._cluster.group("spare")},
+            limits=limits(self._cluster),
+            coordinators_needed=COORDINATORS[self._cluster.data["fdb_redundancy"]],
+            join=join,
+            leave=leave,
+            choose=choose,
+        )
+
+    def look(self) -> Seen:
+        if self._first is None:
+            raise UserError("no host of group fdb can be reached")
+        document = look_at_cluster(self._first.name)
+        if not status.is_available(document):
+            return Seen(document)
+        (on,) = conduct.hosts([self._first.name])
+        lines = conduct.run(on, fdbcli(EXCLUSIONS), "exclusions")
+        installed = conduct.on_all(self._seeds(), self._installed)
+        seeds = {where: seen.seed.partition("@")[0] for where, seen in installed.items() if seen.seed}
+        kept = cluster_file.read(self._kept)
+        return Seen(
+            document=document,
+            excluded=_endpoints("excluded", lines),
+            in_progress=_endpoints("in_progress_exclusion", lines),
+            leaver=_leaver(self._target.leave),
+            key=self._present().key,
+            seeds={OPERATOR: kept.key if kept else "", **seeds},
+        )
+
+    def plan(self, seen: Seen) -> Plan:
+        return members.plan(seen, self._target)
+
+    def act(self, step: Step, entry: dict[str, Any]) -> None:
+        getattr(self, f"_{step.action}")(entry, *step.arguments)
+
+    # --- steps
+
+    def _joined(self, entry: dict[str, Any], name: str) -> None:
+        wanted = self._target.members[name].endpoints
+        wait_for(
+            self._first.name,
+            lambda seen: wanted <= {process.endpoint for process in status.processes(seen)},
+            JOIN_SECONDS,
+            f"{name} becomes a part of the database",
+        )
+
+    def _exclude(self, entry: dict[str, Any], name: str) -> None:
+        self._fdbcli(f"exclude no_wait {self._target.spares[name].address}", f"exclude {name}")
+
+    def _include(self, entry: dict[str, Any], name: str) -> None:
+        self._fdbcli(f"include {self._target.spares[name].address}", f"include {name}")
+
+    def _coordinators(self, entry: dict[str, Any], *wanted: str) -> None:
+        entry["before"] = list(members.coordinators(look_at_cluster(self._first.name)))
+        self._fdbcli(f"coordinators {' '.join(wanted)}", "coordinators")
+        wait_for(
+            self._first.name,
+            lambda seen: members.coordinators(seen) == dict.fromkeys(wanted, True),
+            COORDINATORS_SECONDS,
+            "the new coordinators answer",
+        )
+
+    def _emptied(self, entry: dict[str, Any], name: str) -> None:
+        """However long it takes, as long as the database is available: it is the data that has to move."""
+        member, told, available = self._target.spares[name], time.monotonic(), time.monotonic()
+        while True:
+            seen, now = self.look(), time.monotonic()
+            if members.is_empty(seen, member):
+                return
+            if status.is_available(seen.document):
+                available = now
+            elif now - available > UNAVAILABLE_SECONDS:
+                raise Failure(
+                    f"the database is unavailable since {UNAVAILABLE_SECONDS} s; if it lacks processes that may "
+                    f"take over, `include {member.address}` in fdbcli brings {name} back"
+                )
+            if now - told > TELL_SECONDS:
+                told = now
+                roles = sorted({role for process in members.processes_of(seen, member) for role in process.roles})
+                moving = status.get(seen.document, "cluster.data.moving_data.in_flight_bytes")
+                say(f"    {name} still has {', '.join(roles) or 'data on its way'}; {moving} bytes are moving")
+            time.sleep(1)
+
+    def _stop(self, entry: dict[str, Any], name: str) -> None:
+        # What it holds belongs to no database any more, and its cluster file names coordinators of before.
+        script = (
+            f"systemctl disable --now --quiet {config.UNIT}\n"
+            f"find {config.DATA}/data -mindepth 1 -delete\nrm -f {config.CLUSTER_FILE} {config.SEED}"
+        )
+        (on,) = conduct.hosts([name])
+        conduct.run(on, exclusive(f"set -e\n{script}"), "stop FoundationDB", 120)
+
+    def _seeds_follow(self, entry: dict[str, Any]) -> None:
+        present = self._present()
+        cluster_file.write(self._kept, present)
+
+        def follow(on: Any) -> None:
+            path = self._seeds()[model.short_name(on.name)][1]
+            if self._installed(on).seed:
+                conduct.install_files(on, "foundationdb", {path: File(str(present))})
+
+        conduct.on_all(self._seeds(), follow)
+
+    def _healthy(self, entry: dict[str, Any]) -> None:
+        health = wait_for_health(self._first.name, self._target.limits, self._first.data["fdb_health_seconds"])
+        entry["gates"] = report.gates(health.gates)
+
+    # --- what they are made of
+
+    @property
+    def _kept(self) -> Any:
+        return cluster_file.operator_path(self._cluster.name)
+
+    def _present(self) -> cluster_file.ClusterFile:
+        """The cluster file as the database has it now."""
+        (on,) = conduct.hosts([self._first.name])
+        installed: Installed = on.get_fact(Installation)
+        return cluster_file.parse(installed.cluster_file, f"{self._first.name}: cluster file")
+
+    def _seeds(self) -> dict[str, tuple[str, str]]:
+        """{host: its run-time cluster file and its seed}."""
+        server = (config.CLUSTER_FILE, config.SEED)
+        client = (config.CLIENT_CLUSTER_FILE, f"{config.CLIENT_DIRECTORY}/seed.cluster")
+        found = {host.name: client for host in self._cluster.group("apps")}
+        found |= {host.name: server for host in self._cluster.group("fdb")}
+        return found | {backup.host(self._cluster).name: server}
+
+    def _installed(self, on: Any) -> Installed:
+        path, seed = self._seeds()[model.short_name(on.name)]
+        return on.get_fact(Installation, cluster_file=path, seed=seed)
+
+    def _fdbcli(self, command: str, what: str) -> list[str]:
+        (on,) = conduct.hosts([self._first.name])
+        lines = conduct.run(on, f"{fdbcli(command, seconds=30)} 2>&1", what, 60)
+        if any(line.startswith("ERROR") for line in lines):
+            raise Failure(f"{what}: {' / '.join(lines)}")
+        return lines
+
+
+def _member(host: Host) -> Member:
+    # A spare host has no data of group fdb.
+    data = {"fdb_process_classes": ["unset"], **host.data}
+    every = config.processes(Host(host.name, host.address, host.groups, data))
+    return Member(host.address, frozenset(process.endpoint for process in every), every[0].coordinator)
+
+
+def _leaver(name: str) -> Leaver:
+    found = conduct.hosts([name]) if name else []
+    if not found:
+        return Leaver()
+    lines = conduct.run(found[0], _LEAVER, "look at FoundationDB")
+    return Leaver(True, "runs" in lines, "holds" in lines)
+
+
+def _endpoints(what: str, lines: list[str]) -> frozenset[str]:
+    """Addresses in fdbcli's listing of a range of management keys."""
+    pattern = re.compile(rf"management/{what}/([0-9.]+(?::\d+)?)")
+    return frozenset(found for line in lines for found in pattern.findall(line))
