@@ -182,6 +182,58 @@ def curve(engine: str, lane: str, seconds: float, as_json: bool) -> None:
     body.bench_curve(engine, lane, seconds, as_json=as_json)
 
 
+@griddle.command()
+@click.option("--rate", type=click.FloatRange(1), default=50_000, show_default=True, help="Reads per second.")
+@click.option("--p99-ms", type=click.FloatRange(0.1), default=25, show_default=True, help="The promise.")
+@click.option("--engine", type=click.Choice(["fdb", "etcd", "memory"]), default="fdb", show_default=True)
+@click.option("--lane", type=click.Choice(["direct", "wsgi"]), default="direct", show_default=True)
+@click.option("--proxies", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--apps", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--fdb", "nodes", type=click.IntRange(1), default=5, show_default=True, help="FoundationDB hosts.")
+@click.option("--max-cores", type=click.IntRange(1), default=16, show_default=True, help="Of the largest host.")
+@click.option("--from", "measured", metavar="RESULT", help="Costs of this result, not of the newest one.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def capacity(
+    rate: float, p99_ms: float, engine: str, lane: str, proxies: int, apps: int, nodes: int, max_cores: int,
+    measured: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """How many cores a promise needs on each tier, with one host of it lost, and what gives first.
+
+    From measured CPU time per request and measured latency by utilisation: the newest `bench curve` and `bench
+    path` under results/, or those that come with the repo. docs/performance.md holds the model, and how well it
+    predicts.
+    """
+    from ops import capacity_report as body
+
+    asked = body.Asked(rate, p99_ms, engine, lane, proxies, apps, nodes, max_cores)
+    body.capacity(asked, measured, as_json=as_json)
+
+
+@griddle.command()
+@click.argument("host")
+@click.option("--unit", type=click.Choice(["front", "store", "feed", "proxy"]), required=True)
+@click.option("--seconds", type=click.IntRange(1, 300), default=10, show_default=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default="profile.svg")
+@click.option("--worker", help="Which one, such as a-0.  [default: the busiest]")
+@click.option("--native", is_flag=True, help="Functions of C libraries too; stops the process for longer.")
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path),
+    default=CHECKOUT / "inventory" / "lab.py",
+    help="Where HOST is.  [default: the lab's]",
+)
+def profile(
+    host: str, unit: str, seconds: int, out: Path, worker: str | None, native: bool, inventory: Path
+) -> None:
+    """Write a flame graph of what a process on HOST does, while it does it.
+
+    py-spy samples the Python units, perf nginx. Nothing is restarted; what the profiler itself took is said.
+    """
+    from ops import profile as body
+
+    body.profile(inventory, host, unit, seconds, out, worker, native=native)
+
+
 @griddle.group(cls=Griddle)
 def lab() -> None:
     """Look at the lab's hosts, enter them, and take them away."""

@@ -184,5 +184,8 @@ def prepared(cores: Iterable[int], priority: int) -> Callable[[], None]:
         if priority < os.getpriority(os.PRIO_PROCESS, 0):
             with contextlib.suppress(OSError):  # only root may
                 os.setpriority(os.PRIO_PROCESS, 0, priority)
+                # where the kernel shares out by session, niceness counts only within one: sched(7), autogroup
+                os.setsid()
+                Path("/proc/self/autogroup").write_text(str(priority))
 
     return prepare

@@ -24,6 +24,10 @@ for unit in nginx etcd; do
     case $unit in nginx) nginx -v 2>&1 ;; etcd) etcd --version ;; esac |
         sed -n "1s|.*[/ ]\([0-9][0-9.]*\).*|$unit \1|p"
 done
+for kind in store front; do
+    workers=$(systemctl list-units --no-legend --state=running "griddle-$kind@*" | wc -l)
+    [ "$workers" = 0 ] || echo "${kind}_workers $workers"
+done
 for slot in /etc/griddle/slots/*/VERSION; do [ ! -e "$slot" ] || echo "release $(cat "$slot")"; done
 [ ! -e /opt/foundationdb/current ] || echo "foundationdb $(basename "$(readlink -f /opt/foundationdb/current)")"
 """
@@ -60,10 +64,6 @@ def described(cluster: Cluster) -> dict:
         "cluster": cluster.name,
         "engine": cluster.store_engine,
         "profile": sorted({host.data["base_profile"] for host in cluster.hosts.values()}),
-        "workers": {
-            kind: sorted({host.data[f"{kind}_workers"] for host in cluster.group("apps")})
-            for kind in ("store", "front")
-        },
         "hosts": {
             name: {"groups": sorted(cluster.hosts[name].groups), **parse_facts(text)} if text is not None else None
             for name, text in said.items()
@@ -112,7 +112,7 @@ def parse_facts(text: str) -> dict[str, str | int]:
     """From `_FACTS`."""
     found: dict[str, str | int] = {}
     for name, _, value in (line.partition(" ") for line in text.splitlines()):
-        found[name] = int(value) if name in ("cores", "memory_mb") else value
+        found[name] = int(value) if value.isdecimal() else value
     return found
 
 
