@@ -62,6 +62,11 @@ def _groups(cluster: Cluster) -> list[str]:
         for host in cluster.group("spare")
         if "fdb" in host.groups
     ]
+    found += [
+        f"host {host.name} is in proxies and in metrics; nginx serves reads there or the board, not both"
+        for host in cluster.group("proxies")
+        if "metrics" in host.groups
+    ]
     if count["metrics"] != 1:
         found.append(f"group metrics has {count['metrics']} hosts; exactly 1 is needed")
     return found

@@ -184,13 +184,14 @@ def _print_summary(checkout: Path, plan: LabPlan) -> None:
         "proxies": "nginx with Lua, keepalived",
         "apps": "front, store workers, etcd",
         "fdb": "FoundationDB",
-        "metrics": "metrics store",
         "spare": "nothing",
+        "metrics": "metrics store, board",
     }
     for host in plan.hosts:
         print(f"  {host.name:<9} {host.address:<13} {runs[host.groups[0]]}")
     metrics = next(host for host in plan.hosts if "metrics" in host.groups)
     print(f"\n  profiles  {profile_url(plan.virtual_ip)}")
+    print(f"  board     http://{metrics.address}/")
     print(f"  metrics   http://{metrics.address}:8428/api/v1/label/__name__/values   (from metrics1)")
     print("\nTry:")
     print(f"  curl -i -H 'X-Lane: wsgi' {profile_url(plan.virtual_ip)}     # or direct, the default lane")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.gates import wait_until
-from deploys.metrics import config
+from deploys.metrics import config, page
 from deploys.model import cluster, this_host
 from deploys.operations import installed_files, packages, running_unit
 
@@ -14,7 +14,7 @@ ARRIVAL_SECONDS = 60
 def install() -> None:
     wanted = DEBIAN_PACKAGES["metrics"]
     if _is_store():
-        wanted = wanted + DEBIAN_PACKAGES["metrics-store"]
+        wanted = wanted + DEBIAN_PACKAGES["metrics-store"] + DEBIAN_PACKAGES["metrics-board"]
     packages(name="metrics | packages", names=wanted)
 
 
@@ -25,6 +25,14 @@ def configure() -> None:
     if _is_store():
         files |= config.store_files(this)
     installed_files(name="metrics | configuration", component="metrics", files=files, validate=validate)
+    if _is_store():
+        installed_files(
+            name="metrics | board: the page, and nginx in front of the store",
+            component="metrics-board",
+            files=page.files(cluster()),
+            directories=page.DIRECTORIES,
+            validate=page.VALID,
+        )
 
 
 def activate() -> None:
@@ -35,6 +43,12 @@ def activate() -> None:
             unit=config.STORE,
             inputs=[config.STORE_ARGUMENTS, config.STORE_RELABELLING, config.STORE_DROP_IN],
             ready=f"curl -fsS -o /dev/null http://127.0.0.1:{this.data['metrics_http_port']}/health",
+        )
+        running_unit(
+            name="metrics | nginx serves the board",
+            unit=page.SERVICE,
+            inputs=[page.NGINX_CONF, page.DROP_IN],
+            ready=f"curl -fsS -m 2 -o /dev/null http://127.0.0.1:{this.data['metrics_board_port']}/",
         )
     running_unit(
         name="metrics | the StatsD daemon runs its configuration",

@@ -75,6 +75,11 @@ metrics_statsd_port = 8125
 metrics_graphite_port = 2003
 metrics_http_port = 8428
 metrics_retention = "30d"
+metrics_promise_ms = 25  # reads are answered within this; a bucket of the latency histogram
+metrics_promise_share = 0.99  # at least this share of them
+metrics_board_port = 80
+metrics_board_from = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]  # private networks; narrow it to operators'
+metrics_board_note = ""  # what a reader of the hosts' numbers has to know
 
 # --- notify
 notify_webhook_url = ""  # where marks (docs/metrics.md) are posted to, in Slack's format; empty: nowhere

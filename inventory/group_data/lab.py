@@ -17,3 +17,4 @@ fdb_storage_memory = "256MiB"
 metrics_memory = "128MB"
 fdb_backup_agents = 1
 fdb_backup_memory = "256MiB"
+metrics_board_note = "Containers share one kernel: CPU, run queue, memory and disks are the whole machine's."

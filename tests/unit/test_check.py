@@ -24,6 +24,7 @@ def test_the_usual_cluster_is_good():
         (cluster(store_engine="mongo"), ["mongo", "fdb, etcd, memory"]),
         (cluster(without=("metrics1",)), ["metrics", "0 hosts"]),
         (cluster(without=("proxy1", "proxy2")), ["proxies", "no host"]),
+        (cluster(without=("metrics1",), also={"metrics": "proxy1"}), ["proxy1", "the board"]),
         (cluster(proxy_virtual_ip=""), ["proxy_virtual_ip"]),
         (cluster(proxy_virtual_ip="192.0.2.21"), ["192.0.2.21", "app1"]),
         (cluster(proxy_lane="fast"), ["proxy_lane", "fast"]),
