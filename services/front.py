@@ -122,11 +122,17 @@ class Front:
         key = profile.key_of(profile_id)
         body = sp.transact_body(self._conditions(request, key), {key: value})
         reply = self._client.ask(sp.TRANSACT, body, WRITE_DEADLINE_MS)
-        if reply.status == sp.CONFLICT:
+        if reply.status == sp.CONFLICT and request.header("IF_MATCH") is not None:
+            # Asked again by nginx, because a front has died before it answered? What has been done already may be
+            # answered as a success (RFC 9110, 13.1.1).
+            reply = self._client.ask(sp.GET, key, self._read_ms())
+            if reply.status == sp.OK and reply.body[sp.VERSION_BYTES :] != value:
+                reply = reply._replace(status=sp.CONFLICT)
+        if reply.status in (sp.CONFLICT, sp.NOT_FOUND):
             raise Problem(412, "the profile has another version")
         if reply.status != sp.OK:
             raise _problem_of(reply)
-        return Answer(204, [("ETag", entity_tag(reply.body))], b"")
+        return Answer(204, [("ETag", entity_tag(reply.body[: sp.VERSION_BYTES]))], b"")
 
     def _delete_profile(self, request: Request, profile_id: str) -> Answer:
         key = profile.key_of(profile_id)

@@ -138,10 +138,24 @@ def test_a_put_is_one_transaction_with_a_checked_value(front: Front, client: Cli
 def test_a_condition_is_a_check_of_the_transaction(
     front: Front, client: Client, header: str, value: str, checks: dict
 ) -> None:
-    client.replies = [reply(sp.CONFLICT)]
+    client.replies = [reply(sp.CONFLICT), reply(sp.OK, VERSION + b"{}")]
     status, _, _ = call(front, "PUT", "/v1/profiles/p1", b'{"name":"x"}', **{header: value})
     assert status == 412
     assert sp.parse_transact(client.asked[0][1])[0] == checks
+
+
+def test_a_put_that_has_been_done_already_is_answered_as_done(front: Front, client: Client) -> None:
+    """nginx asks another front when one dies in the middle of an answer."""
+    done, other = b'{"id":"p1","name":"x"}', b'{"id":"p1","name":"y"}'
+    for found, status, tag in [
+        (reply(sp.OK, VERSION + done), 204, TAG), (reply(sp.OK, VERSION + other), 412, None),
+        (reply(sp.NOT_FOUND), 412, None), (reply(sp.UNAVAILABLE), 503, None),
+    ]:  # fmt: skip
+        client.replies = [reply(sp.CONFLICT), found]
+        seen, headers, _ = call(front, "PUT", "/v1/profiles/p1", b'{"name":"x"}', HTTP_IF_MATCH='"AAAAAAAAAAAAAQ"')
+        assert (seen, headers.get("ETag")) == (status, tag)
+    client.replies = [reply(sp.CONFLICT)]  # who creates must know whether it was they
+    assert call(front, "PUT", "/v1/profiles/p1", b'{"name":"x"}', HTTP_IF_NONE_MATCH="*")[0] == 412
 
 
 def test_if_match_any_needs_a_profile_that_stays_as_it_was_read(front: Front, client: Client) -> None:
