@@ -117,22 +117,53 @@ class Fdb(Server):
         self.cluster_file.write_text(f"test:test@127.0.0.1:{port}\n")
         (self.library,) = root.rglob("libfdb_c.so")
         (self.fdbcli,) = root.rglob("bin/fdbcli")
-        (server,) = root.rglob("sbin/fdbserver")
-        (directory / "data").mkdir()
-        super().__init__(
-            [
-                str(server), "--cluster-file", str(self.cluster_file), "--public-address", f"127.0.0.1:{port}",
-                "--datadir", str(directory / "data"), "--logdir", str(directory), "--memory", "1GiB",
-                "--cache-memory", "200MiB",
-            ],
-            directory / "fdbserver.log",
-            port,
-        )  # fmt: skip
+        (self.fdbserver,) = root.rglob("sbin/fdbserver")
+        super().__init__(self._command(directory, port), directory / "fdbserver.log", port)
 
-    def configure(self) -> None:
-        self._cli("configure new single memory")
+    def _command(self, directory: Path, port: int) -> list[str]:
+        data = directory / f"data-{port}"
+        data.mkdir()
+        return [
+            str(self.fdbserver), "--cluster-file", str(self.cluster_file), "--public-address", f"127.0.0.1:{port}",
+            "--datadir", str(data), "--logdir", str(directory), "--memory", "1GiB", "--cache-memory", "200MiB",
+        ]  # fmt: skip
+
+    def configure(self, redundancy: str = "single") -> None:
+        self._cli(f"configure new {redundancy} memory")
         wait_until("the database is available", lambda: "is available" in self._cli("status minimal"), 60)
 
     def _cli(self, command: str) -> str:
         arguments = [str(self.fdbcli), "-C", str(self.cluster_file), "--timeout", "20", "--exec", command]
         return subprocess.run(arguments, capture_output=True, text=True).stdout
+
+
+class FdbNodes(Fdb):
+    """Three of them, each a zone and a coordinator, `double`: it goes on without any one."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        ports = [self.port, free_port(), free_port()]
+        self.cluster_file.write_text(f"test:test@{','.join(f'127.0.0.1:{port}' for port in ports)}\n")
+        others = [
+            Server(self._command(directory, port), directory / f"fdbserver-{port}.log", port) for port in ports[1:]
+        ]
+        self._nodes = [Server(self.command, self.log, self.port), *others]
+        for node in self._nodes:
+            node.command += ["--locality-zoneid", str(node.port)]
+
+    def start(self, cores: Iterable[int] = ()) -> None:
+        for node in self._nodes:
+            if node.process is None:
+                node.start(cores)
+
+    def stop(self) -> None:
+        for node in self._nodes:
+            node.stop()
+
+    def kill_one(self) -> None:
+        """Another one than the last time."""
+        self._nodes.append(self._nodes.pop(0))
+        self._nodes[0].stop()
+
+    def configure(self, redundancy: str = "double") -> None:
+        super().configure(redundancy)

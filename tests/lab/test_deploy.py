@@ -2,10 +2,12 @@
 commands that know nothing of it. The tests stand in the order of a cluster's first day.
 """
 
+import itertools
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -116,6 +118,64 @@ def test_a_write_is_read_back_on_both_lanes(lab: LabUnderTest) -> None:
     assert headers["x-lane"] == "wsgi"
     for lane in ("direct", "wsgi"):
         assert profile["name"] in curl(lab, "/v1/profiles/written", "-H", f"X-Lane: {lane}")[2]
+
+
+def test_messages_reach_the_feed_once_while_fronts_are_restarted(lab: LabUnderTest) -> None:
+    """A front that stops is left by the proxies; it goes on answering on the connections that it has."""
+    owner = f"owner{time.time_ns()}"
+    assert curl(lab, f"/v1/profiles/{owner}", "-X", "PUT", "-d", '{"name":"x"}')[0] == 204
+    stop, failed = threading.Event(), []
+    sent: dict[int, list[str]] = {0: [], 1: []}
+
+    def post(writer: int) -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            text = f"w{writer}-{number}"
+            body = ["-d", json.dumps({"from": f"w{writer}", "text": text}), "-H", f"Idempotency-Key: {text}"]
+            status, _, answer = curl(lab, f"/v1/profiles/{owner}/messages", *body)
+            if status == 201:
+                sent[writer].append(text)
+            else:
+                failed.append((status, answer))
+
+    def read(lane: str) -> None:
+        while not stop.is_set():
+            status, headers, answer = curl(lab, f"/v1/profiles/{owner}/feed", "-H", f"X-Lane: {lane}")
+            if (status, headers["x-lane"]) != (200, lane):
+                failed.append((status, answer))
+
+    threads = [threading.Thread(target=post, args=(writer,)) for writer in sent]
+    threads += [threading.Thread(target=read, args=(lane,)) for lane in ("direct", "wsgi")]
+    for thread in threads:
+        thread.start()
+    try:
+        for host in ("app1", "app2"):
+            lab.ssh(host, "sudo systemctl restart griddle-front@a-0.service")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+    assert all(sent.values())
+    for lane in ("direct", "wsgi"):
+        end = time.monotonic() + 10
+        while sorted(feed(lab, owner, lane)) != sorted(sent[0] + sent[1]):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        texts = feed(lab, owner, lane)[::-1]
+        assert [[text for text in texts if text.startswith(f"w{writer}-")] for writer in sent] == [*sent.values()]
+
+
+def feed(lab: LabUnderTest, owner: str, lane: str) -> list[str]:
+    """The texts of all pages, newest first."""
+    texts, query = [], "?limit=100"
+    while True:
+        page = json.loads(curl(lab, f"/v1/profiles/{owner}/feed{query}", "-H", f"X-Lane: {lane}")[2])
+        texts += [item["text"] for item in page["items"]]
+        if page["next"] is None:
+            return texts
+        query = f"?limit=100&before={page['next']}"
 
 
 def test_etcd_is_healthy_and_asks_for_certificates(lab: LabUnderTest) -> None:

@@ -181,14 +181,14 @@ class ServingPath:
 
 @contextlib.contextmanager
 def real_store(kind: str, directory: Path) -> Iterator[tuple[stores.Server, dict]]:
-    """A running database and the configuration of its engine; skips the test where there is none."""
+    """A running database and its engine's tables; skips where there is none. Kinds: etcd, fdb, fdb-nodes."""
     if reason := stores.etcd_missing() if kind == "etcd" else stores.fdb_missing():
         pytest.skip(f"{kind}: {reason}")
     if kind == "etcd":
         server = stores.etcd(directory)
         engine: dict = {"etcd": {"endpoints": [f"http://127.0.0.1:{server.port}"]}}
     else:
-        server = stores.Fdb(directory)
+        server = stores.Fdb(directory) if kind == "fdb" else stores.FdbNodes(directory)
         engine = {"fdb": {"cluster_file": str(server.cluster_file), "client_library": str(server.library)}}
     server.start()
     try:

@@ -57,7 +57,10 @@ class Cluster:
     def kill(self, name: str, away_seconds: float) -> None:
         """Kill -9, and start it again after a while."""
         if name == "database":
-            self.database.stop()
+            if isinstance(self.database, stores.FdbNodes):
+                self.database.kill_one()
+            else:
+                self.database.stop()
             wait = FDB_REST_SECONDS if isinstance(self.database, stores.Fdb) else 0
             time.sleep(max(away_seconds, wait))
             self.database.start()
@@ -74,7 +77,7 @@ class Cluster:
         self.processes[name] = self.starters[name]()
 
 
-@pytest.fixture(scope="module", params=["etcd", "fdb"])
+@pytest.fixture(scope="module", params=["etcd", "fdb", "fdb-nodes"])
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     directory: Path = tmp_path_factory.mktemp(request.param)
     with real_store(request.param, directory) as (database, engine):
@@ -155,7 +158,8 @@ def test_whatever_is_killed_what_was_acknowledged_is_in_the_feed_once_and_in_ord
     writers = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
     for thread in writers:
         thread.start()
-    everything = [*cluster.processes, "database"]
+    nodes = 3 if isinstance(cluster.database, stores.FdbNodes) else 1
+    everything = [*cluster.processes, *["database"] * nodes]
     bag: list[str] = []  # each once, at random, then all again
     killed: list[str] = []
     try:
