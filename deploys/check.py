@@ -23,7 +23,7 @@ from tuning import profiles
 COORDINATORS = {"single": 1, "double": 3, "triple": 5}
 
 # What deploys/fdb_*.py are asked to do, by --data alone.
-OPERATIONS_KEYS = {"join", "leave", "coordinators"}
+OPERATIONS_KEYS = {"join", "leave", "coordinators", "backup", "to_version", "to_time", "replace_data"}
 
 
 def problems(cluster: Cluster) -> list[str]:

@@ -381,6 +381,60 @@ def coordinators(hosts: tuple[str, ...], dry: bool, inventory: str) -> None:
     members.run(CHECKOUT, inventory, choose=hosts, dry=dry)
 
 
+@fdb.group(cls=Griddle)
+def backup() -> None:
+    """The continuous backup, by agents on the metrics host, to fdb_backup_url."""
+
+
+@backup.command()
+@_dry_option
+@_inventory_option
+def now(dry: bool, inventory: str) -> None:
+    """Wait until all that has been acknowledged can be restored, and say the version and its time."""
+    from ops.fdb import backup as body
+
+    body.run(CHECKOUT, inventory, "now", dry=dry)
+
+
+@backup.command(name="status")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@_inventory_option
+def backup_status(as_json: bool, inventory: str) -> None:
+    """Whether it runs, where it is, to which version and time it can be restored, and how large it is."""
+    from ops.fdb import backup as body
+
+    body.status(CHECKOUT, inventory, as_json=as_json)
+
+
+@backup.command()
+@_dry_option
+@_inventory_option
+def verify(dry: bool, inventory: str) -> None:
+    """Restore the backup into a database of its own on the metrics host, and compare: byte for byte.
+
+    The live database is read at one version, in one transaction, so it must be readable within 5 s.
+    """
+    from ops.fdb import backup as body
+
+    body.run(CHECKOUT, inventory, "verify", dry=dry)
+
+
+@fdb.command()
+@click.option("--to-version", type=click.IntRange(1), metavar="VERSION", help="As `backup now` says it.")
+@click.option("--to-time", metavar="TIME", help="2026-05-17T14:03:00+02:00, or with Z; exact to about a minute.")
+@click.option("--replace", is_flag=True, help="Destroy what is in the database.")
+@_dry_option
+@_inventory_option
+def restore(to_version: int | None, to_time: str | None, replace: bool, dry: bool, inventory: str) -> None:
+    """Bring back the database as it was. Meanwhile it is locked: requests get 503; services go on by themselves.
+
+    Refuses a database that holds anything, unless --replace. The running backup ends; the next begins afterwards.
+    """
+    from ops.fdb import backup as body
+
+    body.restore(CHECKOUT, inventory, to_version, to_time, replace=replace, dry=dry)
+
+
 @griddle.group(cls=Griddle)
 def release() -> None:
     """Releases: what runs on the app hosts."""

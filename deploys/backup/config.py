@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.cluster_file import ClusterFile
-from deploys.foundationdb.facts import as_foundationdb
+from deploys.foundationdb.facts import as_foundationdb, fdbcli
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import Entry, File, Link
@@ -29,6 +29,13 @@ TIMES = "/var/lib/griddle/backup-times"
 that was destroyed cannot say any more which version belongs to which time.
 """
 
+# A database of its own, for as long as a backup is verified.
+SCRATCH = f"{foundationdb.DATA}/verify"
+SCRATCH_CLUSTER_FILE = f"{SCRATCH}/fdb.cluster"
+SCRATCH_PORT = 4690
+SCRATCH_SECONDS = 4 * 3600
+READ_SECONDS = 60
+
 
 def host(cluster: Cluster) -> Host:
     """Where the agents run."""
@@ -44,11 +51,11 @@ def directory(data: dict) -> str | None:
 
 def tool(name: str, arguments: str, cluster_file: str = foundationdb.CLUSTER_FILE, seconds: int = 60) -> str:
     """A shell command: fdbbackup or fdbrestore, as FoundationDB's user."""
-    option = "--dest-cluster-file" if name == "fdbrestore" else "-C"
     verb, _, rest = arguments.partition(" ")
-    return as_foundationdb(
-        f"timeout {seconds} {foundationdb.CURRENT}/bin/{name} {verb} {option} {cluster_file} {rest}".rstrip()
-    )
+    option = {"fdbrestore": f"--dest-cluster-file {cluster_file} ", "fdbbackup": f"-C {cluster_file} "}[name]
+    if verb == "list":  # the one that asks no database, and knows no such option
+        option = ""
+    return as_foundationdb(f"timeout {seconds} {foundationdb.CURRENT}/bin/{name} {verb} {option}{rest}")
 
 
 def status_command() -> str:
@@ -61,6 +68,55 @@ def start_command(data: dict) -> str:
     return tool(
         "fdbbackup",
         f"start -t {TAG} -z -s {data['fdb_backup_snapshot_seconds']} -d {shlex.quote(data['fdb_backup_url'])}",
+    )
+
+
+def digest_command(cluster_file: str) -> str:
+    """A shell command that prints `digest VERSION KEYS BYTES SHA256` of everything in a database, read in one
+    transaction, as fdbcli spells it; it fails where that takes longer than the 5 s that a transaction may live.
+    """
+    commands = 'begin; getversion; getrange "" \\xff 999999999; reset'
+    return "\n".join(
+        [
+            "out=$(mktemp)",
+            f"{fdbcli(commands, cluster_file, READ_SECONDS)} > $out 2>&1 || true",
+            "rows() { grep -a '^`' $out; }",
+            "version=$(grep -axm1 '[0-9]*' $out)",
+            "echo digest $version $(rows | wc -l) $(rows | wc -c) $(rows | sha256sum | cut -c1-64)",
+            "if grep -a ^ERROR $out; then rm $out; exit 1; fi; rm $out",
+        ]
+    )
+
+
+def scratch_script(data: dict, url: str, version: int) -> str:
+    """A shell script that restores a version into a database of its own on this host, prints its digest, and
+    leaves nothing behind; what an earlier one that was killed has left is removed first.
+    """
+    release = f"{foundationdb.CURRENT}"
+    unit = f"systemd-run -q --collect -p User=foundationdb -p RuntimeMaxSec={SCRATCH_SECONDS}"
+    restore = tool(
+        "fdbrestore",
+        f"start -t {TAG} -r {shlex.quote(url)} -v {version} -w",
+        SCRATCH_CLUSTER_FILE,
+        SCRATCH_SECONDS,
+    )
+    return "\n".join(
+        [
+            "set -eu",
+            "end() { systemctl stop griddle-verify-agent griddle-verify-server 2>/dev/null || true; "
+            f"rm -rf {SCRATCH}; }}",
+            "trap end EXIT; end",
+            f"install -d -m 700 -o foundationdb -g foundationdb {SCRATCH} {SCRATCH}/data",
+            f"echo verify:verify@127.0.0.1:{SCRATCH_PORT} > {SCRATCH_CLUSTER_FILE}",
+            f"chown foundationdb {SCRATCH_CLUSTER_FILE}",
+            f"{unit} --unit=griddle-verify-server {release}/sbin/fdbserver -C {SCRATCH_CLUSTER_FILE} "
+            f"-p 127.0.0.1:{SCRATCH_PORT} -d {SCRATCH}/data -L {SCRATCH} --cache-memory 100MiB",
+            f"{unit} --unit=griddle-verify-agent {release}/lib/foundationdb/backup_agent/backup_agent "
+            f"-C {SCRATCH_CLUSTER_FILE} --memory {data['fdb_backup_memory']}",
+            f"{fdbcli('configure new single ssd', SCRATCH_CLUSTER_FILE, READ_SECONDS)} >/dev/null",
+            f"{restore} > {SCRATCH}/log 2>&1 || {{ tail -n 3 {SCRATCH}/log; exit 1; }}",
+            digest_command(SCRATCH_CLUSTER_FILE),
+        ]
     )
 
 

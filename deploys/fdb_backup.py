@@ -1,0 +1,13 @@
+"""FoundationDB's backup; `./griddle fdb backup now` and `verify` run this.
+
+pyinfra inventory/prod.py deploys/fdb_backup.py --data backup=now       # or verify
+"""
+
+from pyinfra import host
+
+from deploys.backup.verbs import BackupNow, Verify
+from deploys.conduct import conducted, conducts
+
+if conducts("metrics"):
+    verb = {"now": BackupNow, "verify": Verify}[host.data.get("backup", "now")]()
+    conducted(name=f"backup | {verb.title}", verb=verb)

@@ -1,0 +1,16 @@
+"""FoundationDB as it was; `./griddle fdb restore` runs this.
+
+pyinfra inventory/prod.py deploys/fdb_restore.py --data to_version=1184466306 --data replace_data=true
+pyinfra inventory/prod.py deploys/fdb_restore.py --data to_time=1795337260      # seconds since 1970
+"""
+
+from pyinfra import host
+
+from deploys.backup.plan import Target
+from deploys.backup.verbs import Restore
+from deploys.conduct import conducted, conducts
+
+if conducts("metrics"):
+    version, at = host.data.get("to_version"), host.data.get("to_time")
+    verb = Restore(Target(version=version, at=at, replace=bool(host.data.get("replace_data"))))
+    conducted(name=f"backup | {verb.title}", verb=verb)
