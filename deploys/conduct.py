@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import gevent
 from gevent.pool import Pool
 from pyinfra import host, inventory, state
 from pyinfra.api import OperationError, StringCommand, operation
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import lock, model, tree
+from deploys import lock, model, probe, tree, units
+from deploys.agent.config import CONTROL
 from deploys.etcd.gateway import Gateway
 from deploys.facts import Tree
 from deploys.report import Report, summary
 from deploys.shell import exclusive
+from deploys.smoke import PROBE
+from ops import marks
 from ops.errors import Failure, UserError
 from ops.progress import say
 
 REFUSED = UserError.exit_code
+ANNOUNCE_SECONDS = 5
+LOOK_SECONDS = 0.2  # how often nginx and the workers look at the agent's file
 
 
 @dataclass(frozen=True)
@@ -104,20 +111,52 @@ def _conduct(verb: Verb) -> None:
     try:
         with lock.held(gateway(), document) as held:
             report = Report(verb.title, cluster.name, document["owner"], _report_path())
+            outcome: dict[str, Any] = {"outcome": "done"}
             try:
-                _take_steps(verb, held, report)
+                with report.step("announce it to proxies and app hosts"):
+                    _await_announcement(document)
+                with marks.span(cluster, "fdb", verb.title), _felt(document, report):
+                    _take_steps(verb, held, report)
             except BaseException as error:
-                report.end("failed", problem=str(error) or type(error).__name__)
+                outcome = {"outcome": "failed", "problem": str(error) or type(error).__name__}
                 raise
-            else:
-                report.end("done")
             finally:
+                report.end(**outcome)
                 _print(report)
     except UserError as refusal:
         say(f"griddle: {verb.title}: {refusal}")
         raise SystemExit(REFUSED) from None
     except Failure as failure:
         raise OperationError(f"{verb.title}: {failure}") from None
+
+
+def _await_announcement(document: dict[str, Any]) -> None:
+    """Agents have written it down, and who reads their files has looked. Raises Failure, naming who has not."""
+    words = shlex.quote(f'"started": "{document["started"]}"')
+    command = units.ready_command(f"grep -qF {words} {CONTROL}", ANNOUNCE_SECONDS, "griddle-agent")
+    on_all(
+        [each.name for each in model.cluster().groups(("proxies", "apps"))],
+        lambda on: run(on, command, "its agent does not know of the operation; apply deploys/all.py"),
+    )
+    gevent.sleep(2 * LOOK_SECONDS)
+
+
+@contextmanager
+def _felt(document: dict[str, Any], report: Report) -> Iterator[None]:
+    """Adds what clients felt meanwhile to the report."""
+    cluster = model.cluster()
+    url = f"http://{cluster.data['proxy_virtual_ip']}:{cluster.data['proxy_port']}{PROBE}"
+    (asks_from, *_) = hosts([each.name for each in cluster.groups(("metrics", "proxies"))])
+    asking = probe.Probe(asks_from, url)
+    try:
+        yield
+    finally:
+        report.document["probe"] = asking.stop()
+        command = probe.WAITS.format(port=cluster.data["proxy_port"])
+        answers = on_all(
+            [each.name for each in cluster.group("proxies")], lambda on: "".join(run(on, command, "waits"))
+        )
+        report.document["waits"] = probe.added_up(answers.values(), document["started"])
 
 
 def _take_steps(verb: Verb, held: lock.Lock, report: Report) -> None:

@@ -81,9 +81,14 @@ def summary(document: dict[str, Any]) -> list[str]:
     """The report for people."""
     lines = [f"{document['operation']}: {document['outcome']} after {document['seconds']:.1f} s"]
     lines += [f"  {step.get('seconds', 0):7.1f} s  {step['name']}" for step in document["steps"]]
-    if clients := document.get("clients"):
+    if probe := document.get("probe"):
         lines.append(
-            f"  at the virtual address: {clients['requests']} reads, {clients['failed']} failed, "
-            f"longest {clients['longest_ms']:.0f} ms"
+            f"  a client at the virtual address: {probe['reads']} reads, {probe['failed']} failed, "
+            f"the longest took {probe['longest_ms']} ms"
+        )
+    if waits := document.get("waits"):
+        lines.append(
+            f"  all clients: {waits['answered']} requests, {waits['failed']} failed, {waits['waited']} waited, "
+            f"the longest {waits['longest_ms']} ms"
         )
     return lines
