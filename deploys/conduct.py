@@ -39,11 +39,15 @@ LOOK_SECONDS = 0.2  # how often nginx and the workers look at the agent's file
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do. `name` is for people; `action` and `arguments` are for the verb's `act`."""
+    """One thing to do. `name` is for people; `action` and `arguments` are for the verb's `act`.
+
+    :param waits: it only waits, so it may come twice in succession
+    """
 
     name: str
     action: str
     arguments: tuple[Any, ...] = ()
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def _take_steps(verb: Verb, held: lock.Lock, report: Report) -> None:
         if not plan.steps:
             return
         step = plan.steps[0]
-        if step == last:
+        if step == last and not step.waits:
             raise Failure(f"{step.name}: done, and still to be done by what the cluster says")
         with report.step(step.name) as entry:
             verb.act(step, entry)

@@ -7,13 +7,14 @@ of a wire-incompatible one also as FoundationDB/fdb-kubernetes-operator does it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deploys.conduct import Plan, Step
 from deploys.foundationdb import status
 from deploys.foundationdb.status import Document, Limits
 
 MIB = 1024**2
+PROCEDURES = ("auto", "patch", "minor")
 
 
 @dataclass(frozen=True)
@@ -23,40 +24,59 @@ class HostSeen:
     :param releases: {version: names of the packages in its directory}
     :param current: the version that the `current` link names
     :param configured: the version in foundationdb.conf's command; empty on a client
+    :param running: versions that its fdbmonitor is of, or on a client those of the libraries that its store workers
+        have loaded
+    :param external: versions among the client's further libraries
     :param free_bytes: space left for another version
     """
 
     releases: Mapping[str, frozenset[str]]
     current: str
-    configured: str
-    free_bytes: int
+    configured: str = ""
+    running: frozenset[str] = frozenset()
+    external: frozenset[str] = frozenset()
+    free_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Everything that a plan is made of. Hosts by name."""
+    """Everything that a plan is made of. Hosts by name.
+
+    :param protocol: the protocol version that the staged target speaks; empty while it is not staged
+    :param backup: seconds since the newest restorable point of the backup; None: there is no backup
+    """
 
     document: Document | None
     servers: Mapping[str, HostSeen]
     clients: Mapping[str, HostSeen]
+    protocol: str = ""
+    backup: float | None = None
 
 
 @dataclass(frozen=True)
 class Target:
     """What the operator asked for.
 
+    :param procedure: patch or minor; auto: by the versions
     :param endpoints: {host: its processes' address:port}
-    :param limits: what healthy means, without a version
+    :param limits: what healthy means, of one version or another
     :param needed_bytes: space that staging takes on a host
     :param problem: why the packages cannot be had; empty if they can
+    :param backup_seconds: how old the newest restorable point may be before a minor upgrade
     """
 
     version: str
-    rolling: bool
     endpoints: Mapping[str, frozenset[str]]
     limits: Limits
+    rolling: bool = False
+    procedure: str = "auto"
     needed_bytes: int = 0
     problem: str = ""
+    backup_seconds: float = 300
+    everything: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "everything", frozenset().union(*self.endpoints.values()))
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -70,26 +90,38 @@ def upgrade(seen: Seen, target: Target) -> Plan:
 
 
 def under_way(seen: Seen, target: Target) -> bool:
-    """Some host is configured for the target: an upgrade to it has switched, and may have been interrupted."""
+    """Some host is configured for the target: an upgrade to it has switched, and was perhaps interrupted."""
     return any(host.configured == target.version for host in seen.servers.values())
 
 
-def running(seen: Seen, target: Target) -> dict[str, str]:
+def is_minor(seen: Seen, target: Target) -> bool:
+    """Whether the procedure is that of another minor version."""
+    if target.procedure != "auto":
+        return target.procedure == "minor"
+    known = {host.configured for host in seen.servers.values()} | {host.current for host in seen.servers.values()}
+    known |= set(_running(seen, target).values())
+    return any(numbers(version)[:2] != numbers(target.version)[:2] for version in known if version)
+
+
+def _running(seen: Seen, target: Target) -> dict[str, str]:
     """{endpoint: version} of the processes that the inventory knows."""
-    known = frozenset().union(*target.endpoints.values())
-    return {p.endpoint: p.version for p in status.processes(seen.document) if p.endpoint in known}
+    return {p.endpoint: p.version for p in status.processes(seen.document) if p.endpoint in target.everything}
 
 
 def _refusals(seen: Seen, target: Target) -> Iterator[str]:
     if target.problem:
         yield target.problem
         return
-    others = sorted({v for v in running(seen, target).values() if v != target.version}, key=numbers)
+    others = sorted({v for v in _running(seen, target).values() if v != target.version}, key=numbers)
     if len(others) > 1:
-        yield f"processes run {', '.join(others)}: a mixture that an upgrade to {target.version} did not make"
-    for other in others[:1]:
+        yield f"processes run {' and '.join(others)}: a mixture that an upgrade to {target.version} did not make"
+    elif others and len(set(_running(seen, target).values())) > 1 and not under_way(seen, target):
+        yield f"some processes run {target.version} already, and no upgrade has made them"
+    for other in others:
         if numbers(other)[:2] > numbers(target.version)[:2]:
             yield f"{other} to {target.version} goes back across minor versions, which cannot read its data files"
+    if is_minor(seen, target) and target.rolling:
+        yield "another minor version cannot be rolled zone by zone: its processes do not talk to the older ones"
     for name, host in {**seen.servers, **seen.clients}.items():
         if target.version not in host.releases and host.free_bytes < target.needed_bytes:
             yield (
@@ -98,27 +130,97 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
             )
     if under_way(seen, target):
         return
-    health = status.judge(seen.document, target.limits)
-    for gate in health.failing:
-        yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
+    for gate in status.judge(seen.document, target.limits).failing:
+        if gate.name != "one version":
+            yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
 
 
 def _steps(seen: Seen, target: Target) -> Iterator[Step]:
+    yield from _staging(seen, target)
+    yield from (_minor if is_minor(seen, target) else _patch)(seen, target)
+
+
+def _staging(seen: Seen, target: Target) -> Iterator[Step]:
     version = target.version
     lacking = [name for name, host in seen.servers.items() if "server" not in host.releases.get(version, ())]
     lacking += [name for name, host in seen.clients.items() if version not in host.releases]
     if lacking:
         yield Step(f"stage {version} on {', '.join(lacking)}, and run it there once", "stage", tuple(lacking))
-    switch = [
-        name for name, host in seen.servers.items() if version not in (host.configured,) or host.current != version
-    ]
+
+
+def _patch(seen: Seen, target: Target) -> Iterator[Step]:
+    version = target.version
+    old = _old(seen, target)
+    switch = [n for n, host in seen.servers.items() if host.configured != version or host.current != version]
     if switch:
         yield Step(f"point {', '.join(switch)} to {version}", "switch", tuple(switch))
-    found = running(seen, target)
-    if any(found.get(e) != version for every in target.endpoints.values() for e in every):
-        yield Step("bounce all processes", "bounce")
-    if lacking or switch or not status.judge(seen.document, target.limits).ok:
-        yield Step("gate: healthy", "healthy")
-    behind = [name for name, host in seen.clients.items() if host.current != version]
+    if old and target.rolling:
+        yield from _zone_by_zone(seen, target, old)
+    elif old:
+        yield Step(f"bounce the processes of {', '.join(old)} at once", "bounce")
+    behind = [n for n, host in seen.clients.items() if host.current != version or host.running - {version}]
     if behind:
-        yield Step(f"point clients on {', '.join(behind)} to {version}", "point_clients", tuple(behind))
+        yield Step(f"store workers on {', '.join(behind)} take the library of {version}", "clients", tuple(behind))
+    if switch or old or behind or not _is_healthy(seen, target):
+        yield Step("gate: healthy", "healthy", waits=True)
+
+
+def _zone_by_zone(seen: Seen, target: Target, old: list[str]) -> Iterator[Step]:
+    """Zones that cost no recovery first. What is still recovering from one zone waits before the next."""
+    if not status.bears(seen.document, target.limits).ok:
+        yield Step("gate: bears the loss of a zone", "bears", waits=True)
+    for name in sorted(old, key=lambda name: (_transaction_roles(seen, target, name), name)):
+        yield Step(f"restart the processes of {name}", "zone", (name,))
+        yield Step("gate: bears the loss of a zone", "bears", waits=True)
+
+
+def _minor(seen: Seen, target: Target) -> Iterator[Step]:
+    version = target.version
+    old = _old(seen, target)
+    if old and not under_way(seen, target):
+        behind = [n for n, host in seen.clients.items() if version not in host.external | {host.current}]
+        if behind:
+            yield Step(f"clients first: {', '.join(behind)} load {version}, too", "clients_first", tuple(behind))
+        late = status.lagging_clients(seen.document, seen.protocol, target.everything) if seen.protocol else []
+        if late or behind or not seen.protocol:
+            yield Step(f"gate: every client speaks {version}", "clients_speak", waits=True)
+        if seen.backup is None or seen.backup > target.backup_seconds:
+            yield Step("a fresh backup is restorable", "backup", waits=True)
+    switch = [name for name, host in seen.servers.items() if host.configured != version]
+    if switch:
+        yield Step(f"point the processes of {', '.join(switch)} to {version}", "switch_command", tuple(switch))
+    if old:
+        yield Step("bounce all processes by the old client tool", "bounce_old")
+        yield Step("restart on their hosts those that have not come back", "stragglers")
+    link = [n for n, host in {**seen.servers, **seen.clients}.items() if host.current != version]
+    if link:
+        yield Step(f"point {', '.join(link)} to {version}", "link", tuple(link))
+    if switch or old or not _is_healthy(seen, target):
+        yield Step("gate: healthy", "healthy", waits=True)
+    for name in [n for n, host in seen.servers.items() if host.running != {version}]:
+        yield Step(f"restart the monitor of {name}", "zone", (name,))
+        yield Step("gate: healthy", "healthy", waits=True)
+    behind = [n for n, host in seen.clients.items() if host.external or host.running - {version} or n in link]
+    if behind:
+        yield Step(f"clean up: {', '.join(behind)} load {version} alone", "clients", tuple(behind))
+
+
+def _old(seen: Seen, target: Target) -> list[str]:
+    """Hosts with a process that does not run the target."""
+    found = _running(seen, target)
+    return [n for n, every in target.endpoints.items() if any(found.get(e) != target.version for e in every)]
+
+
+def _is_healthy(seen: Seen, target: Target) -> bool:
+    return status.judge(seen.document, target.limits).ok
+
+
+def _transaction_roles(seen: Seen, target: Target, host: str) -> int:
+    """Roles of a host whose loss costs a recovery."""
+    return sum(
+        1
+        for process in status.processes(seen.document)
+        if process.endpoint in target.endpoints[host]
+        for role in process.roles
+        if role not in ("storage", "coordinator", "data_distributor", "ratekeeper", "consistency_scan")
+    )

@@ -14,6 +14,7 @@ from typing import Any
 Document = Mapping[str, Any]
 
 FULLY_RECOVERED = "fully_recovered"
+CAUGHT_UP_SECONDS = 5.0
 # Messages that say that status itself, or replication, cannot be trusted now.
 BAD_MESSAGES = frozenset(
     {"unreadable_configuration", "storage_servers_error", "log_servers_error", "full_replication_timeout"}
@@ -147,6 +148,55 @@ def judge(document: Document | None, limits: Limits) -> Health:
     return Health(tuple(_gates(document or {}, limits)))
 
 
+# What only data distribution says, and what differs while versions do.
+_NOT_BEFORE_A_ZONE = ("data healthy", "at least", "one version", "seconds since")
+
+
+def bears(document: Document | None, limits: Limits) -> Health:
+    """Whether the cluster bears that the next zone restarts: every gate but data distribution's own.
+
+    Data distribution moves with each recovery, says nothing for its first 36 s, and takes every storage server for
+    alive for its first 60 s (initial_failure_reaction_delay, data_distribution_failure_reaction_time;
+    fdbserver/DDTeamCollection.actor.cpp). What it would say then is no evidence; the storage servers' own answers
+    are: each is there, and has caught up.
+    """
+    gates = [gate for gate in judge(document, limits).gates if not gate.name.startswith(_NOT_BEFORE_A_ZONE)]
+    servers = [
+        role
+        for process in _items(get(document, "cluster.processes"))
+        for role in process.get("roles", [])
+        if role.get("role") == "storage"
+    ]
+    gates.append(
+        _all(
+            "every storage server caught up",
+            servers,
+            lambda role: _at_most(get(role, "data_lag.seconds"), CAUGHT_UP_SECONDS),
+            lambda role: f"{str(role.get('id'))[:8]} lags {_show(get(role, 'data_lag.seconds'))} s",
+        )
+    )
+    return Health(tuple(gates))
+
+
+def lagging_clients(document: Document | None, protocol: str, servers: Iterable[str]) -> list[str]:
+    """Clients that could not talk to servers of a protocol version: "address (its version)".
+
+    Lists in `clients.supported_versions` are samples; a server is among its own cluster's clients.
+    """
+    own = {endpoint.split(":")[0] for endpoint in servers}
+    found = []
+    for supported in _items(get(document, "cluster.clients.supported_versions")):
+        speaks = str(supported.get("protocol_version", ""))
+        version = str(supported.get("client_version", "Unknown"))
+        if version == "Unknown" or speaks >= protocol:
+            continue
+        for client in _items(supported.get("max_protocol_clients")):
+            address = str(client.get("address", ""))
+            if address.split(":")[0] not in own:
+                found.append(f"{address} ({version})")
+    return sorted(found)
+
+
 def _gates(document: Document, limits: Limits) -> Iterator[Gate]:
     def equal(name: str, path: str, wanted: Any) -> Gate:
         seen = get(document, path)
@@ -271,6 +321,10 @@ def _all(name: str, collection: Any, good: Any, show: Any) -> Gate:
 def _items(collection: Any) -> list[Mapping[str, Any]]:
     values: Iterable[Any] = collection.values() if isinstance(collection, Mapping) else collection or []
     return [value for value in values if isinstance(value, Mapping)]
+
+
+def _at_most(seen: Any, most: float) -> bool:
+    return isinstance(seen, int | float) and seen <= most
 
 
 def _at_least(seen: Any, least: int) -> bool:
