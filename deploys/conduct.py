@@ -195,12 +195,12 @@ def _print(report: Report) -> None:
 # --- what deploys and verbs act with
 
 
-def conducts(group: str) -> bool:
+def conducts(*groups: str) -> bool:
     """Whether the host that the deploy is being prepared for is the one that an operation is called on: the first
-    of the group that takes part in this run.
+    of the first of these groups that takes part in this run.
     """
-    names = [model.short_name(each.name) for each in inventory.get_active_hosts()]
-    members = [member.name for member in model.cluster().group(group) if member.name in names]
+    names = {model.short_name(each.name) for each in inventory.get_active_hosts() if each.connected}
+    members = [member.name for group in groups for member in model.cluster().group(group) if member.name in names]
     return members[:1] == [model.short_name(host.name)]
 
 

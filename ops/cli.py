@@ -313,12 +313,36 @@ def _dry_option(command: Callable) -> Callable:
     return click.option("--dry", is_flag=True, help="Print the plan; change nothing.")(command)
 
 
+@fdb.command(name="status")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for scripts.")
+@_inventory_option
+def fdb_status(as_json: bool, inventory: str) -> None:
+    """The database on one screen, with every health gate; also while it is down.
+
+    Exit code 0 if it is available and every gate is green, else 1. A database that does not answer is waited
+    for, for half a minute.
+    """
+    from ops.fdb import status as body
+
+    sys.exit(body.show(CHECKOUT, inventory, as_json=as_json))
+
+
 @fdb.command()
 @click.argument("version")
 @click.option("--rolling", is_flag=True, help="Zone by zone, with all health gates between.")
+@click.option(
+    "--procedure",
+    type=click.Choice(["auto", "patch", "minor"]),
+    default="auto",
+    show_default=True,
+    help="auto: by the versions. minor is the longer one, for processes that do not talk to the older ones.",
+)
+@click.option("--recovered-seconds", type=int, help="Accept a last recovery this long ago (else 600, lab: 0).")
 @_dry_option
 @_inventory_option
-def upgrade(version: str, rolling: bool, dry: bool, inventory: str) -> None:
+def upgrade(
+    version: str, rolling: bool, procedure: str, recovered_seconds: int | None, dry: bool, inventory: str
+) -> None:
     """Bring the running cluster to VERSION (7.3.78), under load, with no request failed.
 
     All of it is staged and tried out on every host before anything is switched. Then all processes restart
@@ -326,7 +350,9 @@ def upgrade(version: str, rolling: bool, dry: bool, inventory: str) -> None:
     """
     from ops.fdb import run
 
-    data = {"fdb_version": version, "fdb_rolling": rolling}
+    data = {"fdb_version": version, "fdb_rolling": rolling, "fdb_procedure": procedure}
+    if recovered_seconds is not None:
+        data["fdb_recovered_seconds"] = recovered_seconds
     run.run(CHECKOUT, inventory, "fdb_upgrade", data, dry=dry)
 
 

@@ -60,6 +60,11 @@ class Process:
         return f"{self.endpoint}:tls" if self.tls else self.endpoint
 
 
+def numbers(version: str) -> tuple[int, ...]:
+    """A version as what it is ordered by."""
+    return tuple(int(part) for part in version.split("."))
+
+
 def release(version: str) -> str:
     return f"{RELEASES}/{version}"
 

@@ -11,6 +11,7 @@ from pyinfra.api import OperationError
 
 from deploys.foundationdb import cluster_file, config, operations, status
 from deploys.foundationdb.cluster_file import ClusterFile
+from deploys.foundationdb.config import numbers
 from deploys.foundationdb.facts import Installation, Installed
 from deploys.gates import wait_until
 from deploys.model import Cluster, Host, cluster, short_name, this_host
@@ -186,9 +187,9 @@ def _is_server(host: Host) -> bool:
 
 
 def _refuse_to_break(version: str) -> None:
-    """An apply brings another patch; anything else is not an apply.
+    """An apply brings a newer patch; anything else is not an apply.
 
-    :raises OperationError: this host runs another minor version
+    :raises OperationError: this host runs another minor version, or a newer patch than the data want
     """
     from pyinfra import host
 
@@ -197,4 +198,9 @@ def _refuse_to_break(version: str) -> None:
         raise OperationError(
             f"{host.name} runs FoundationDB {seen.current}, the data want {version}: another minor version is "
             "not wire-compatible, and an apply would stop the cluster; set fdb_version back"
+        )
+    if seen.current and numbers(seen.current) > numbers(version):
+        raise OperationError(
+            f"{host.name} runs FoundationDB {seen.current}, the data want {version}; an apply does not go back: "
+            f'set fdb_version = "{seen.current}" in inventory/group_data, or run ./griddle fdb upgrade {version}'
         )

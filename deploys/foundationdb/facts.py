@@ -36,7 +36,7 @@ class Installation(FactBase[Installed]):
 
     def command(self, cluster_file: str = config.CLUSTER_FILE, seed: str = config.SEED) -> str:
         return (
-            f'for f in {config.RELEASES}/*/packages; do [ -f "$f" ] && echo "release $f $(cat "$f")"; done; '
+            f'for f in {config.RELEASES}/[0-9]*/packages; do [ -f "$f" ] && echo "release $f $(cat "$f")"; done; '
             f'echo "current $(readlink {config.CURRENT})"; '
             "getent passwd foundationdb >/dev/null && echo user; "
             f"ls {config.DATA}/data/*/clusterId {config.DATA}/data/*/storage-* 2>/dev/null | grep -qm1 . "

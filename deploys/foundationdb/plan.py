@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from deploys.conduct import Plan, Step
 from deploys.foundationdb import status
+from deploys.foundationdb.config import numbers
 from deploys.foundationdb.status import Document, Limits
 
 MIB = 1024**2
@@ -24,8 +25,7 @@ class HostSeen:
     :param releases: {version: names of the packages in its directory}
     :param current: the version that the `current` link names
     :param configured: the version in foundationdb.conf's command; empty on a client
-    :param running: versions that its fdbmonitor is of, or on a client those of the libraries that its store workers
-        have loaded
+    :param running: versions that its fdbmonitor is of; on a client those of the libraries in its store workers
     :param external: versions among the client's further libraries
     :param free_bytes: space left for another version
     """
@@ -77,10 +77,6 @@ class Target:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "everything", frozenset().union(*self.endpoints.values()))
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
 
 
 def upgrade(seen: Seen, target: Target) -> Plan:
@@ -160,7 +156,9 @@ def _patch(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step(f"bounce the processes of {', '.join(old)} at once", "bounce")
     behind = [n for n, host in seen.clients.items() if host.current != version or host.running - {version}]
     if behind:
-        yield Step(f"store workers on {', '.join(behind)} take the library of {version}", "clients", tuple(behind))
+        yield Step(
+            f"store workers on {', '.join(behind)} take the library of {version}", "take_library", tuple(behind)
+        )
     if switch or old or behind or not _is_healthy(seen, target):
         yield Step("gate: healthy", "healthy", waits=True)
 
@@ -198,11 +196,11 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
     if switch or old or not _is_healthy(seen, target):
         yield Step("gate: healthy", "healthy", waits=True)
     for name in [n for n, host in seen.servers.items() if host.running != {version}]:
-        yield Step(f"restart the monitor of {name}", "zone", (name,))
+        yield Step(f"restart the monitor of {name}", "monitor", (name,))
         yield Step("gate: healthy", "healthy", waits=True)
     behind = [n for n, host in seen.clients.items() if host.external or host.running - {version} or n in link]
     if behind:
-        yield Step(f"clean up: {', '.join(behind)} load {version} alone", "clients", tuple(behind))
+        yield Step(f"clean up: {', '.join(behind)} load {version} alone", "take_library", tuple(behind))
 
 
 def _old(seen: Seen, target: Target) -> list[str]:

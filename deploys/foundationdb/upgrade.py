@@ -3,43 +3,75 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from deploys import conduct, model, report
+from deploys import units as unit_states
+from deploys.app import config as app
+from deploys.backup import config as backup
+from deploys.backup import status as backup_status
 from deploys.conduct import Plan, Step
+from deploys.config import slots
 from deploys.foundationdb import config, operations, plan, status
-from deploys.foundationdb.deploy import limits, packages_for
+from deploys.foundationdb.deploy import limits, packages_for, seed_file
 from deploys.foundationdb.facts import Installation, Installed, fdbcli, status_command
 from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Document, Limits
+from deploys.model import Host
 from deploys.shell import exclusive, upload_path
 from deploys.tree import File, Link
 from ops import artifacts
 from ops.errors import Failure, UserError
+from ops.pki import Authority
 
 POLL_SECONDS = 0.5
+BOUNCE_SECONDS = 120
+STRAGGLER_SECONDS = 20
 UNPACKED_TIMES = 6  # an unpacked version and the work beside it, in sizes of its packages
 ROOM_BYTES = 200 * 1024**2
+EXTERNAL = "/opt/foundationdb/clients"
+ON_SERVERS = f"""
+sed -n 's|^command = {config.RELEASES}/\\([^/]*\\)/.*|configured \\1|p' {config.CONF} 2>/dev/null
+for pid in $(pidof fdbmonitor); do echo "running $(readlink /proc/$pid/exe)"; done
+"""
+ON_CLIENTS = f"""
+ls {EXTERNAL}/*.so 2>/dev/null | sed 's|^|external |'
+for pid in $(pgrep -f 'services\\.store'); do
+  grep -hoE '/[^ ]*libfdb_c[^ ]*\\.so' /proc/$pid/maps 2>/dev/null; done | sort -u | sed 's|^|running |'
+for pid in $(pidof backup_agent); do echo "running $(readlink /proc/$pid/exe)"; done
+"""
 
 
 class Upgrade:
     """`fdb upgrade VERSION`."""
 
-    def __init__(self, version: str, rolling: bool) -> None:
+    def __init__(self, version: str, rolling: bool, procedure: str) -> None:
         self.title = f"fdb upgrade {version}"
         self._cluster = model.cluster()
+        self._data = self._cluster.group("fdb")[0].data
         self._servers = {host.name: host for host in self._cluster.group("fdb")}
-        self._clients = {host.name: host for host in self._cluster.group("apps") if host.name not in self._servers}
-        self._target = self._make_target(version, rolling)
+        clients = self._cluster.group("apps")
+        if self._data["fdb_backup_url"]:
+            clients = [*clients, backup.host(self._cluster)]
+        self._clients = {host.name: host for host in clients if host.name not in self._servers}
+        self._target = self._make_target(version, rolling, procedure)
+        self._first = next(iter(self._servers))
 
     def look(self) -> Seen:
-        seen = conduct.on_all([*self._servers, *self._clients], _look_at)
+        seen = conduct.on_all(
+            [*self._servers, *self._clients],
+            lambda on: look_at_host(on, model.short_name(on.name) in self._servers),
+        )
+        staged = [name for name in self._servers if self._target.version in seen[name].releases]
         return Seen(
-            look_at_cluster(next(iter(self._servers))),
+            look_at_cluster(self._first),
             {name: seen[name] for name in self._servers if name in seen},
             {name: seen[name] for name in self._clients if name in seen},
+            protocol=self._protocol(staged[0]) if staged else "",
+            backup=self._backup_age(),
         )
 
     def plan(self, seen: Seen) -> Plan:
@@ -48,102 +80,260 @@ class Upgrade:
     def act(self, step: Step, entry: dict[str, Any]) -> None:
         getattr(self, f"_{step.action}")(entry, *step.arguments)
 
-    def _make_target(self, version: str, rolling: bool) -> Target:
-        endpoints = {
-            name: frozenset(process.endpoint for process in config.processes(host))
-            for name, host in self._servers.items()
-        }
-        values = {"version": version, "rolling": rolling, "endpoints": endpoints, "limits": limits(self._cluster)}
+    def _make_target(self, version: str, rolling: bool, procedure: str) -> Target:
+        target = Target(
+            version,
+            {name: frozenset(p.endpoint for p in config.processes(host)) for name, host in self._servers.items()},
+            dataclasses.replace(limits(self._cluster), recovered_seconds=self._data["fdb_recovered_seconds"]),
+            rolling=rolling,
+            procedure=procedure,
+        )
         try:
             found = artifacts.resolve(version)
         except UserError as error:
-            return Target(**values, problem=str(error))
+            return dataclasses.replace(target, problem=str(error))
         size = sum(path.stat().st_size for path in (found.clients, found.server))
-        return Target(**values, needed_bytes=UNPACKED_TIMES * size + ROOM_BYTES)
+        return dataclasses.replace(target, needed_bytes=UNPACKED_TIMES * size + ROOM_BYTES)
 
-    # --- steps
+    # --- looking
+
+    def _protocol(self, host: str) -> str:
+        (on,) = conduct.hosts([host])
+        command = f"{config.release(self._target.version)}/bin/fdbcli --version"
+        found = re.search(r"protocol (\w+)", " ".join(conduct.run(on, command, "fdbcli --version")))
+        return found[1] if found else ""
+
+    def _backup_age(self) -> float | None:
+        """None: there is no backup, or nobody to ask."""
+        if not self._data["fdb_backup_url"]:
+            return None
+        (on,) = conduct.hosts([backup.host(self._cluster).name])
+        seen = backup_status.parse("\n".join(conduct.run(on, f"{backup.status_command()} || true", "backup")))
+        return time.time() - seen.at if seen.running and seen.restorable else None
+
+    # --- steps of both procedures
 
     def _stage(self, entry: dict[str, Any], *names: str) -> None:
         version = self._target.version
 
         def stage(on: Any) -> None:
-            packages = packages_for(version, model.short_name(on.name) in self._servers)
+            # The backup's host proves backups with a server of its own.
+            name = model.short_name(on.name)
+            packages = packages_for(version, name in self._servers or "apps" not in self._clients[name].groups)
             uploads = {upload_path(package.path): package for package in packages}
             for remote, package in uploads.items():
                 if not on.put_file(str(package.path), remote):
                     raise Failure(f"{on.name}: {package.path.name} could not be uploaded")
             sums = {remote: package.sha256 for remote, package in uploads.items()}
             script = operations.unpack_command(version, sums, [package.name for package in packages])
-            conduct.run(on, exclusive(script), f"stage {version}", seconds=600)
+            conduct.run(on, exclusive(script), f"{version} cannot be staged", seconds=600)
 
         conduct.on_all(names, stage)
 
     def _switch(self, entry: dict[str, Any], *names: str) -> None:
+        self._switch_command(entry, *names)
+        self._link(entry, *names)
+
+    def _switch_command(self, entry: dict[str, Any], *names: str) -> None:
         def switch(on: Any) -> None:
-            host = self._servers[model.short_name(on.name)]
-            host = dataclasses.replace(host, data={**host.data, "fdb_version": self._target.version})
-            files = {config.CURRENT: Link(self._target.version), config.CONF: File(config.foundationdb_conf(host))}
-            conduct.install_files(on, "foundationdb", files)
+            conf = config.foundationdb_conf(self._of_target(on))
+            conduct.install_files(on, "foundationdb", {config.CONF: File(conf)})
 
         conduct.on_all(names, switch)
 
+    def _link(self, entry: dict[str, Any], *names: str) -> None:
+        link = {config.CURRENT: Link(self._target.version)}
+        conduct.on_all(names, lambda on: conduct.install_files(on, "foundationdb", link))
+
     def _bounce(self, entry: dict[str, Any]) -> None:
-        (on, *_) = conduct.hosts(self._servers)
-        # The first kill only fills fdbcli's list of processes.
-        conduct.run(on, fdbcli("kill; kill all; sleep 1", seconds=30), "bounce")
-        everything = frozenset().union(*self._target.endpoints.values())
+        self._kill(fdbcli)
+        wait_for(self._first, self._all_back, BOUNCE_SECONDS, "all processes run the new version")
+
+    def _kill(self, tool: Callable[..., str]) -> None:
+        (on,) = conduct.hosts([self._first])
+        # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error.
+        conduct.run(on, tool("kill; kill all; sleep 1", seconds=30), "kill all processes")
+
+    def _all_back(self, seen: Document | None) -> bool:
+        found = {p.endpoint: p.version for p in status.processes(seen)}
+        return status.is_available(seen) and all(
+            found.get(endpoint) == self._target.version for endpoint in self._target.everything
+        )
+
+    def _zone(self, entry: dict[str, Any], name: str) -> None:
+        """One host's processes, by kill: their monitor has them back in 0.2 s, and who still asks the old ones is
+        told at once. A host without any would be missed only after some seconds (failure detection's delay).
+        """
+        wanted = self._target.endpoints[name]
+        (on,) = conduct.hosts([self._first])
+        conduct.run(on, fdbcli(f"kill; kill {' '.join(sorted(wanted))}; sleep 1", seconds=30), f"kill {name}")
 
         def back(seen: Document | None) -> bool:
             found = {p.endpoint: p.version for p in status.processes(seen)}
-            return status.is_available(seen) and all(found.get(e) == self._target.version for e in everything)
+            return all(found.get(endpoint) == self._target.version for endpoint in wanted)
 
-        wait_for(on.name, back, 120, "all processes run the new version")
+        wait_for(self._first, back, BOUNCE_SECONDS, f"the processes of {name} run the new version")
+
+    def _monitor(self, entry: dict[str, Any], name: str) -> None:
+        (on,) = conduct.hosts([name])
+        listening = unit_states.ready_command(config.listening_command(self._servers[name]), 60, name)
+        script = f"systemctl restart {config.UNIT}\n{listening}"
+        conduct.run(on, exclusive(script), f"restart {config.UNIT}", seconds=150)
+
+    def _bears(self, entry: dict[str, Any]) -> None:
+        self._gate(entry, status.bears, self._target.limits)
 
     def _healthy(self, entry: dict[str, Any]) -> None:
-        wanted = dataclasses.replace(self._target.limits, version=self._target.version)
-        first = next(iter(self._servers.values()))
-        health = wait_for_health(first.name, wanted, first.data["fdb_health_seconds"])
-        entry["gates"] = report.gates(health.gates)
+        wanted = dataclasses.replace(self._target.limits, version=self._target.version, recovered_seconds=0)
+        self._gate(entry, status.judge, wanted)
 
-    def _point_clients(self, entry: dict[str, Any], *names: str) -> None:
-        conduct.on_all(
-            names,
-            lambda on: conduct.install_files(on, "foundationdb", {config.CURRENT: Link(self._target.version)}),
-        )
+    def _gate(
+        self, entry: dict[str, Any], judge: Callable[[Document | None, Limits], status.Health], wanted: Limits
+    ) -> None:
+        health = status.Health(())
+
+        def good(seen: Document | None) -> bool:
+            nonlocal health
+            health = judge(seen, wanted)
+            return health.ok
+
+        try:
+            wait_for(self._first, good, self._data["fdb_health_seconds"], "the gate's conditions")
+        except Failure as failure:
+            raise Failure(f"{failure}: {health}") from None
+        finally:
+            entry["gates"] = report.gates(health.gates)
+
+    def _take_library(self, entry: dict[str, Any], *names: str) -> None:
+        """Host by host, worker by worker: a worker that leaves says so, and proxies ask another one."""
+        for on in conduct.hosts(names):
+            name = model.short_name(on.name)
+            self._link(entry, name)
+            if "apps" in self._clients[name].groups:
+                conduct.run(on, f"rm -f {EXTERNAL}/*.so", "further client libraries")
+                self._restart_workers(on, self._clients[name])
+            else:
+                self._move_backup_agents(on)
+
+    def _restart_workers(self, on: Any, host: Host) -> None:
+        for slot, release in slots(host).items():
+            for unit in [unit for unit in app.units(host, slot) if unit.startswith("griddle-store@")]:
+                ready = app.ready(host, unit, release)
+                inputs = app.inputs(slot, host.data["store_engine"])
+                act = unit_states.act_command(unit, "restart", inputs, ready=ready)
+                conduct.run(on, exclusive(act), f"restart {unit}", seconds=120)
+
+    def _move_backup_agents(self, on: Any) -> None:
+        host = self._of_target(on)
+        files = backup.files(host, seed_file(), Authority(self._cluster.name))
+        conduct.install_files(on, "backup", files)
+        for unit in backup.agents(host.data):
+            act = unit_states.act_command(unit, "restart", list(backup.UNIT_FILES.values()))
+            conduct.run(on, exclusive(act), f"restart {unit}", seconds=120)
+
+    # --- steps of the minor procedure alone
+
+    def _clients_first(self, entry: dict[str, Any], *names: str) -> None:
+        version = self._target.version
+        library, name = f"{config.release(version)}/lib/libfdb_c.so", f"{EXTERNAL}/libfdb_c_{version}.so"
+        for on in conduct.hosts(names):
+            host = self._clients[model.short_name(on.name)]
+            if "apps" not in host.groups:
+                continue  # backup agents speak one version; they follow the servers
+            conduct.run(on, f"mkdir -p {EXTERNAL} && ln -sfn {library} {name}", "further client library")
+            self._restart_workers(on, host)
+
+    def _clients_speak(self, entry: dict[str, Any]) -> None:
+        protocol = self._protocol(self._first)
+        late: list[str] = []
+
+        def good(seen: Document | None) -> bool:
+            late[:] = status.lagging_clients(seen, protocol, self._target.everything)
+            return seen is not None and not late
+
+        try:
+            wait_for(self._first, good, self._data["fdb_health_seconds"], f"every client speaks {protocol}")
+        except Failure:
+            raise Failure(f"clients that would be cut off: {', '.join(late)}") from None
+
+    def _backup(self, entry: dict[str, Any]) -> None:
+        if not self._data["fdb_backup_url"]:
+            raise Failure("fdb_backup_url is empty: another minor version needs a fresh backup, see fdb backup")
+        end = time.monotonic() + self._data["fdb_health_seconds"]
+        while (age := self._backup_age()) is None or age > self._target.backup_seconds:
+            if time.monotonic() > end:
+                raise Failure(f"the newest restorable point is {age} s old; see ./griddle fdb backup status")
+            time.sleep(2)
+        entry["restorable_seconds_ago"] = round(age)
+
+    def _bounce_old(self, entry: dict[str, Any]) -> None:
+        (on,) = conduct.hosts([self._first])
+        old = on.get_fact(Installation).current
+        self._kill(lambda *a, **k: fdbcli(*a, **k).replace(config.FDBCLI, f"{config.release(old)}/bin/fdbcli"))
+
+    def _stragglers(self, entry: dict[str, Any]) -> None:
+        try:
+            self._poll(self._all_back, STRAGGLER_SECONDS)
+        except Failure:
+            back = {p.endpoint for p in status.processes(self._by_new_tool()) if p.version == self._target.version}
+            names = [name for name, every in self._target.endpoints.items() if not every <= back]
+            entry["restarted"] = names
+            for name in names:
+                self._monitor(entry, name)
+            self._poll(self._all_back, BOUNCE_SECONDS)
+
+    def _poll(self, good: Callable[[Document | None], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not good(self._by_new_tool()):
+            if time.monotonic() > end:
+                raise Failure(f"not all processes run {self._target.version} after {seconds:.0f} s")
+            time.sleep(POLL_SECONDS)
+
+    def _by_new_tool(self) -> Document | None:
+        new = f"{config.release(self._target.version)}/bin/fdbcli"
+        return look_at_cluster(self._first, tool=new)
+
+    def _of_target(self, on: Any) -> Host:
+        """A host whose data name the target's version."""
+        host = {**self._servers, **self._clients}[model.short_name(on.name)]
+        return dataclasses.replace(host, data={**host.data, "fdb_version": self._target.version})
 
 
-def _look_at(on: Any) -> HostSeen:
+def look_at_host(on: Any, is_server: bool) -> HostSeen:
     installed: Installed = on.get_fact(Installation)
-    lines = conduct.run(
-        on,
-        f"sed -n 's|^command = {config.RELEASES}/\\([^/]*\\)/.*|\\1|p' {config.CONF} 2>/dev/null; "
-        "df --output=avail -B1 /opt | tail -n 1",
-        "look at FoundationDB",
+    script = (ON_SERVERS if is_server else ON_CLIENTS) + 'echo "free $(df --output=avail -B1 /opt | tail -n 1)"'
+    return parse_host(installed, conduct.run(on, script, "look at FoundationDB"))
+
+
+def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
+    """What `ON_SERVERS` or `ON_CLIENTS` print, with what the fact says."""
+    found: dict[str, set[str]] = {"configured": set(), "running": set(), "external": set(), "free": {"0"}}
+    for line in lines:
+        kind, _, rest = line.strip().partition(" ")
+        if kind == "free":
+            found[kind] = {rest.strip()}
+        elif kind in found and (version := re.search(r"\d+\.\d+\.\d+", rest)):
+            found[kind].add(version[0])
+    return HostSeen(
+        releases=installed.releases,
+        current=installed.current,
+        configured=next(iter(found["configured"]), ""),
+        running=frozenset(found["running"]),
+        external=frozenset(found["external"]),
+        free_bytes=int(next(iter(found["free"]))),
     )
-    *configured, free = lines
-    return HostSeen(installed.releases, installed.current, configured[0] if configured else "", int(free))
 
 
-def look_at_cluster(host: str, seconds: int = 10) -> Document | None:
+def look_at_cluster(host: str, seconds: int = 10, tool: str = config.FDBCLI) -> Document | None:
     (on,) = conduct.hosts([host])
-    return status.parse("\n".join(conduct.run(on, status_command(seconds=seconds), "status json", seconds + 30)))
+    command = status_command(seconds=seconds).replace(config.FDBCLI, tool)
+    return status.parse("\n".join(conduct.run(on, command, "status json", seconds + 30)))
 
 
-def wait_for(host: str, good: Callable[[Document | None], bool], seconds: float, what: str) -> Document | None:
+def wait_for(host: str, good: Callable[[Document | None], bool], seconds: float, what: str) -> None:
     """Poll the cluster's status until it is good; raises Failure."""
     end = time.monotonic() + seconds
-    while not good(seen := look_at_cluster(host)):
+    while not good(look_at_cluster(host)):
         if time.monotonic() > end:
             raise Failure(f"{what}: not within {seconds:.0f} s")
         time.sleep(POLL_SECONDS)
-    return seen
-
-
-def wait_for_health(host: str, limits: Limits, seconds: float) -> status.Health:
-    """Poll until every gate is green; raises Failure with those that are not."""
-    end = time.monotonic() + seconds
-    while not (health := status.judge(look_at_cluster(host), limits)).ok:
-        if time.monotonic() > end:
-            raise Failure(f"not healthy within {seconds:.0f} s: {health}")
-        time.sleep(POLL_SECONDS)
-    return health

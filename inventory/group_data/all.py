@@ -69,6 +69,8 @@ fdb_backup_keep_days = 7
 fdb_backup_agents = 2
 fdb_backup_memory = "1GiB"  # an agent above this is ended
 fdb_rolling = False  # fdb upgrade: zone by zone instead of all processes at once
+fdb_procedure = "auto"  # fdb upgrade: auto | patch | minor
+fdb_recovered_seconds = 600  # an upgrade is refused where the last recovery is less long ago
 
 # --- metrics
 metrics_statsd_port = 8125

@@ -10,6 +10,7 @@ metrics_retention = "7d"
 etcd_heartbeat_ms = 300
 etcd_election_ms = 3000
 # One small process per host does everything.
+fdb_recovered_seconds = 0  # a lab is young
 fdb_process_classes = ["unset"]
 fdb_memory = "1GiB"
 fdb_cache_memory = "128MiB"

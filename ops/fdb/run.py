@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def command(
     pyinfra = str(Path(sys.executable).parent / "pyinfra")
     words = [pyinfra, "--dry" if dry else "-y", *options, inventory, f"deploys/{deploy}.py"]
     for key, value in data.items():
-        words += ["--data", f"{key}={value}"]
+        words += ["--data", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return words
 
 

@@ -1,0 +1,80 @@
+"""The verb `fdb status`: asks whoever can be reached."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host, state
+from pyinfra.api import StringCommand, operation
+
+from deploys import conduct, lock, model
+from deploys.foundationdb import config, screen, status
+from deploys.foundationdb.deploy import limits
+from deploys.foundationdb.operations import PATIENT_STATUS_SECONDS
+from deploys.foundationdb.status import Document
+from deploys.foundationdb.upgrade import look_at_cluster, look_at_host
+from ops.errors import Failure
+from ops.progress import say
+
+
+@operation()
+def shown() -> Generator[StringCommand]:
+    """Prints the screen, or writes the summary where $GRIDDLE_REPORT says."""
+    host.noop("looked at")
+    if state.is_executing:
+        seen = look()
+        if path := os.environ.get("GRIDDLE_REPORT"):
+            Path(path).write_text(json.dumps(seen) + "\n")
+        else:
+            for line in screen.screen(model.cluster().name, seen):
+                say(line)
+    return
+    yield
+
+
+def look() -> dict[str, Any]:
+    """The summary of what can be reached now."""
+    cluster = model.cluster()
+    names = [each.name for each in cluster.groups(("fdb", "apps"))]
+    reached = {model.short_name(each.name) for each in conduct.hosts(names)}
+    asked = [name for name in (each.name for each in cluster.group("fdb")) if name in reached]
+    hosts = conduct.on_all(
+        reached, lambda on: look_at_host(on, "fdb" in cluster.hosts[model.short_name(on.name)].groups)
+    )
+    try:
+        operation = lock.seen(conduct.gateway())
+    except Failure as problem:
+        say(f"the lock: {problem}")
+        operation = None
+    return screen.summary(
+        _document(asked),
+        limits(cluster),
+        {name: hosts[name] for name in names if name in hosts},
+        [name for name in names if name not in reached],
+        operation,
+    )
+
+
+def _document(asked: list[str]) -> Document | None:
+    """The first host's that can say more than the client's own part; patiently, because a database that serves no
+    reads answers only after half a minute, and then with that part alone.
+    """
+    if not asked:
+        return None
+    for name in asked[:2]:
+        if status.is_available(document := _attempt(name, 5)):
+            return document
+    say(f"the database does not answer at once; asking {asked[0]} for up to {PATIENT_STATUS_SECONDS} s more")
+    return _attempt(asked[0], PATIENT_STATUS_SECONDS)
+
+
+def _attempt(name: str, seconds: int) -> Document | None:
+    try:
+        return look_at_cluster(name, seconds)
+    except Failure as problem:
+        say(f"{name}: {problem} ({config.FDBCLI})")
+        return None
