@@ -79,7 +79,8 @@ def lines(
     if limit:
         y = at_y(limit[1])
         drawn.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        drawn.append(f'<text class="limit-name" x="{LEFT + 6}" y="{y - 5:.1f}">{escape(limit[0])}</text>')
+        drawn.append(f'<text class="limit-name" x="{WIDTH - RIGHT}" y="{y - 5:.1f}" text-anchor="end">'
+                     f"{escape(limit[0])}</text>")  # fmt: skip
     for number, (name, each) in enumerate(series.items()):
         colour = number % COLOURS
         if not (dots and len(each) == 1):
@@ -158,5 +159,6 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def _section(title: str, unit: str, names: Sequence[str], picture: str) -> str:
     legend = "".join(f'<span><i class="k{n % COLOURS}"></i>{escape(name)}</span>' for n, name in enumerate(names))
-    shown = f'<div class="legend">{legend}</div>' if len(names) > 1 else ""
-    return f"<section><h2>{escape(title)}, {escape(unit)}</h2>{shown}{picture}</section>"
+    return (
+        f'<section><h2>{escape(title)}, {escape(unit)}</h2><div class="legend">{legend}</div>{picture}</section>'
+    )

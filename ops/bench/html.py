@@ -29,7 +29,7 @@ def write(beside: Path, document: Mapping) -> Path:
 
 def read(document: Mapping) -> str:
     plan, what = document["plan"], document["what"]
-    promise = ("promise", plan["promise_ms"])
+    promise = (f"promise: {plan['promise_ms']:g} ms", plan["promise_ms"])
     lanes = document.get("lanes", {})
     parts, said = [], []
     if steps := document.get("steps"):
@@ -37,7 +37,7 @@ def read(document: Mapping) -> str:
             f"The promise held at {document['held_per_second'] or 0:,.0f} requests/s"
             f" and broke at {document['broken_per_second']:,.0f}/s."
         )
-        for name, key in (("p99", "p99_ms"), ("answered", "good_per_second")):
+        for name, key in (("p99", "p99_ms"), ("Answers", "good_per_second")):
             series = {
                 lane: [(step["rate"], step["lanes"][lane][key]) for step in steps] for lane in steps[0]["lanes"]
             }
@@ -59,7 +59,7 @@ def read(document: Mapping) -> str:
             seconds = seen["seconds"]
             parts.append(
                 charts.lines(
-                    f"{lane}: latency, second by second",
+                    f"{lane}: latency",
                     {name: [(at, each[key]) for at, each in enumerate(seconds) if each[key] > 0]
                      for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"))},
                     "seconds", "ms", log_y=True, limit=promise,
@@ -70,7 +70,7 @@ def read(document: Mapping) -> str:
                 for name, key in (("answered", "good"), ("shed", "shed"), ("failed", "failed"))
                 if key == "good" or any(each[key] for each in seconds)
             }
-            parts.append(charts.lines(f"{lane}: requests, second by second", counts, "seconds", "per second"))
+            parts.append(charts.lines(f"{lane}: requests", counts, "seconds", "per second"))
         heads = ["lane", "requests", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", "shed", "errors"]
         rows = [
             [lane, f"{seen['requests']:,}", f"{seen['good_per_second']:,.0f}",

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops import dev, stores
-from ops.bench import generator, load, report
+from ops.bench import generator, html, load, report
 from ops.bench.processes import busy_ns, children_ns, cpu_ns, used_us
 from ops.bench.stacks import OURS, THEIRS, Running, Setting, Stack, configured, fill
 from ops.errors import UserError
@@ -78,9 +78,10 @@ def bench_path(engine: str | None, *, as_json: bool, rounds: int, quick: bool) -
         for line in (f"\nengine {name}, CPU in µs per request", report.table(found), *report.ratios(found),
                      *report.notes(found)):  # fmt: skip
             say(line) if as_json else print(line, flush=True)
-    document = {"rows": rows, "machine": machine(cores), "plan": described(plan)}
+    document = {"kind": "path", "rows": rows, "machine": machine(cores), "plan": described(plan)}
     document["rounds"] = seen_rounds
-    say(f"\nsaved: {save(document)}")
+    saved = save(document)
+    say(f"\nreport: {html.write(saved, document)}\nsaved: {saved}")
     if as_json:
         print(json.dumps({key: document[key] for key in ("rows", "machine", "plan")}, indent=2))
 

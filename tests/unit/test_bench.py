@@ -193,4 +193,6 @@ def test_both_lanes_in_a_few_seconds() -> None:
         assert 0 <= row["errors"] < row["requests_per_second"], done.stderr
     saved = Path(done.stderr.strip().rpartition("saved: ")[2])
     assert json.loads(saved.read_text())["rounds"]["memory"]["direct"]
+    assert "CPU time of a request" in saved.with_suffix(".html").read_text()
     saved.unlink()
+    saved.with_suffix(".html").unlink()
