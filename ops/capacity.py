@@ -162,3 +162,49 @@ def closed(customers: int, demand_us: float, servers: float, delay_us: float) ->
         rate = customer / (residence + elsewhere)
         queue = rate * residence
     return rate * 1e6
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A closed loop on hosts that share `cores`: what it got through, and what a request cost in CPU, all told."""
+
+    rate: float
+    cost_us: float
+    cores: float  # that other work left
+    connections: int
+    store_workers: int
+    fronts: int | None = None  # on the WSGI lane
+
+    @property
+    def under_way(self) -> int:
+        """Requests at the stores at most: a front asks for one at a time."""
+        return min(self.connections, self.fronts or self.connections)
+
+    @property
+    def batches(self) -> float:
+        """Batches per request, if all stores have the same to do."""
+        return max(1 / self.under_way, min(1.0, self.store_workers / self.under_way))
+
+
+def batch_cost(one: Loop, other: Loop) -> tuple[float, float]:
+    """(a, k) of cost = a + k · batches per request, through two loops; k is 0 where their batches are alike."""
+    apart = one.batches - other.batches
+    k = max(0.0, (one.cost_us - other.cost_us) / apart) if abs(apart) > 0.01 else 0.0
+    return (one.cost_us - k * one.batches + other.cost_us - k * other.batches) / 2, k
+
+
+def waiting(loop: Loop) -> float:
+    """The µs without CPU of each request with which a closed network gets through what was measured."""
+    low, high = 0.0, 1e6
+    for _ in range(60):
+        middle = (low + high) / 2
+        more = closed(loop.under_way, loop.cost_us, loop.cores, middle) > loop.rate
+        low, high = (middle, high) if more else (low, middle)
+    return low
+
+
+def predicted(calibrated: tuple[Loop, Loop], wanted: Loop) -> float:
+    """Saturation of another configuration (`wanted`, whose rate and cost are not looked at), from two loops."""
+    a, k = batch_cost(*calibrated)
+    wait_us = sum(waiting(loop) for loop in calibrated) / 2
+    return closed(wanted.under_way, a + k * wanted.batches, wanted.cores, wait_us)

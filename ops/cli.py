@@ -192,10 +192,12 @@ def curve(engine: str, lane: str, seconds: float, as_json: bool) -> None:
 @click.option("--fdb", "nodes", type=click.IntRange(1), default=5, show_default=True, help="FoundationDB hosts.")
 @click.option("--max-cores", type=click.IntRange(1), default=16, show_default=True, help="Of the largest host.")
 @click.option("--from", "measured", metavar="RESULT", help="Costs of this result, not of the newest one.")
+@click.option("--check", is_flag=True, help="How well RESULTS of bench read --saturate on the lab are predicted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.argument("named", nargs=-1, metavar="[RESULTS]")
 def capacity(
     rate: float, p99_ms: float, engine: str, lane: str, proxies: int, apps: int, nodes: int, max_cores: int,
-    measured: str | None, as_json: bool,
+    measured: str | None, check: bool, as_json: bool, named: tuple[str, ...],
 ) -> None:  # fmt: skip
     """How many cores a promise needs on each tier, with one host of it lost, and what gives first.
 
@@ -203,6 +205,13 @@ def capacity(
     path` under results/, or those that come with the repo. docs/performance.md holds the model, and how well it
     predicts.
     """
+    if check or named:
+        from ops import capacity_check
+
+        if not (check and named):
+            raise UserError("capacity: RESULTS and --check go together")
+        capacity_check.show(named, as_json=as_json)
+        return
     from ops import capacity_report as body
 
     asked = body.Asked(rate, p99_ms, engine, lane, proxies, apps, nodes, max_cores)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ops import stores
 from ops.bench import generator, html, load, path, results
-from ops.bench.processes import busy_ns, children_ns, cpu_ns
+from ops.bench.processes import busy_ns, children_ns, cpu_ns, family, prefer
 from ops.bench.stacks import OURS, Running, Setting
 from ops.errors import UserError
 from ops.progress import say, step
@@ -35,6 +35,8 @@ def bench_curve(engine: str, lane: str, seconds: float, *, as_json: bool) -> Non
             if server is not None:
                 path.fill_database(setting)
             with step(f"bench: {lane} lane on {engine}"), OURS.started(setting) as running:
+                started = [process.pid for process in running.processes] + ([server.process.pid] if server else [])
+                prefer([pid for each in started for pid in family(each)], generator.PRIORITY)
                 found = measured(lane, running, server, program, plan, cores[:2])
     document = {"kind": "curve", "engine": engine, "lane": lane, **found, "machine": path.machine(cores)}
     saved = results.save("curve", document)

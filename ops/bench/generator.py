@@ -23,7 +23,7 @@ from ops.errors import Failure, UserError
 SOURCE = Path(__file__).parent / "load.c"
 LATE_MS, LATE_SHARE = 1.0, 0.2  # a generator that is later than both of these spoils a p99
 BUSY_SHARE = 0.85
-PRIORITY = -10  # it needs little of its core, but at the right moment; what it loads gets no priority
+PRIORITY = -10  # before what else this machine does, which is none of the path's latency
 WAITED = ("timeout", "not_answered")
 
 
@@ -112,7 +112,7 @@ def run(
 
     `on_second` is given the newest second of each as soon as all have ended it.
     """
-    prepare = prepared(cores, PRIORITY)
+    prepare = prepared(cores, punctual=True)
     processes = [
         subprocess.Popen(
             offered.command(program, seed), text=True, preexec_fn=prepare, stdin=subprocess.DEVNULL,
@@ -175,17 +175,21 @@ def refusal(p99_ms: float, late_p99_ms: float, cpu_share: float) -> str:
     return ""
 
 
-def prepared(cores: Iterable[int], priority: int) -> Callable[[], None]:
-    """For ``preexec_fn``: on these cores (none: all), and before other work where this user may."""
+def prepared(cores: Iterable[int], *, punctual: bool = False) -> Callable[[], None]:
+    """For ``preexec_fn``: on these cores (none: all), before other work where this user may.
+
+    :param punctual: at once when it wakes, as a real-time process: else it is late by what others' time slices
+        leave it (sched(7)), and niceness counts only within a session where the kernel shares out by those
+    """
     wanted = set(cores) or os.sched_getaffinity(0)
 
     def prepare() -> None:
         os.sched_setaffinity(0, wanted)
-        if priority < os.getpriority(os.PRIO_PROCESS, 0):
-            with contextlib.suppress(OSError):  # only root may
-                os.setpriority(os.PRIO_PROCESS, 0, priority)
-                # where the kernel shares out by session, niceness counts only within one: sched(7), autogroup
+        with contextlib.suppress(OSError):  # only root may
+            if punctual:
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            else:
                 os.setsid()
-                Path("/proc/self/autogroup").write_text(str(priority))
+                Path("/proc/self/autogroup").write_text(str(PRIORITY))
 
     return prepare

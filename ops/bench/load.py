@@ -91,7 +91,7 @@ def _wrk(command: list[str], limit_seconds: float, cores: Iterable[int]) -> str:
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=limit_seconds, stdin=subprocess.DEVNULL,
-            preexec_fn=generator.prepared(cores, 0),
+            preexec_fn=generator.prepared(cores),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise Failure(f"bench: wrk did not end within {limit_seconds:.0f} s") from None

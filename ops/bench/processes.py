@@ -36,6 +36,10 @@ class Process:
             )  # fmt: skip
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         return self._process.poll() is not None
 
@@ -81,6 +85,16 @@ def cpu_ns(pid: int) -> int:
             with contextlib.suppress(OSError):
                 total += int((thread / "schedstat").read_text().split()[0])
     return total
+
+
+def prefer(pids: Iterable[int], priority: int) -> None:
+    """Gives processes precedence over other work on this machine, where this user may.
+
+    Where the kernel shares out by session, a process's niceness counts only within its own: sched(7), autogroup.
+    """
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(priority))
 
 
 def busy_ns(cores: Iterable[int]) -> int:

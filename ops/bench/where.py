@@ -28,6 +28,7 @@ for kind in store front; do
     workers=$(systemctl list-units --no-legend --state=running "griddle-$kind@*" | wc -l)
     [ "$workers" = 0 ] || echo "${kind}_workers $workers"
 done
+sed -n '/^\[store\]/,/^\[[^s]/ s/^engine = "\(.*\)"/engine \1/p' /etc/griddle/griddle.toml 2>/dev/null
 for slot in /etc/griddle/slots/*/VERSION; do [ ! -e "$slot" ] || echo "release $(cat "$slot")"; done
 [ ! -e /opt/foundationdb/current ] || echo "foundationdb $(basename "$(readlink -f /opt/foundationdb/current)")"
 """
@@ -62,7 +63,6 @@ def described(cluster: Cluster) -> dict:
     said = hosts.run_on(cluster.hosts.values(), _FACTS)
     return {
         "cluster": cluster.name,
-        "engine": cluster.store_engine,
         "profile": sorted({host.data["base_profile"] for host in cluster.hosts.values()}),
         "hosts": {
             name: {"groups": sorted(cluster.hosts[name].groups), **parse_facts(text)} if text is not None else None

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import capacity as model
+from ops import capacity_check
 from ops import capacity_report as report
 from ops.bench import html
 from ops.errors import UserError
@@ -205,3 +206,51 @@ def test_etcd_works_on_the_app_hosts(tmp_path: Path) -> None:
         report.Asked(1000, 25, "etcd", "direct"), report.measured("etcd", "direct", None, tmp_path)
     )
     assert [tier["name"] for tier in found["tiers"]] == ["proxies", "apps"]
+
+
+def a_loop(connections: int, workers: int, rate: float | None = None, cores: float = 2.0) -> model.Loop:
+    """As a lab would be whose requests cost 100 µs and each batch another 50."""
+    cost = 100 + 50 * min(1.0, workers / connections)
+    rate = rate or model.closed(connections, cost, cores, 300)
+    return model.Loop(rate, cost, cores, connections, workers)
+
+
+def test_other_workers_are_predicted_from_two_loops() -> None:
+    calibrates = a_loop(16, 6), a_loop(64, 6)
+    assert model.batch_cost(*calibrates) == pytest.approx((100, 50))
+    assert model.waiting(calibrates[0]) == pytest.approx(300, rel=0.01)
+    for wanted in (a_loop(16, 3), a_loop(64, 3), a_loop(64, 3, cores=1.2)):
+        assert model.predicted(calibrates, wanted) == pytest.approx(wanted.rate, rel=0.05)
+
+
+def test_fewer_fronts_are_fewer_customers() -> None:
+    def loop(fronts: int, rate: float) -> model.Loop:
+        return model.Loop(rate, 400, 2, 64, fronts, fronts)
+
+    calibrates = (loop(6, model.closed(6, 400, 2, 2000)),) * 2
+    assert model.predicted(calibrates, loop(3, 0)) == pytest.approx(model.closed(3, 400, 2, 2000), rel=0.01)
+
+
+def saturated(workers: int, connections: int, rate: float) -> dict:
+    app = {"engine": "fdb", "store_workers": workers, "front_workers": 1, "cores": 2}
+    return {
+        "saturated": {"lane": "direct", "requests_per_second": rate, "errors": {}}, "others_cores": 0.5,
+        "cpu_us": {"store": 100.0, "proxy": 50.0}, "generator_cores": 0.1, "plan": {"connections": connections},
+        "what": {"generator": {"cores": 2}, "hosts": {"app1": app, "app2": app, "proxy1": {}, "x": None}},
+    }  # fmt: skip
+
+
+def test_results_of_the_lab_are_set_beside_their_predictions() -> None:
+    documents = [saturated(2, 16, 5000), saturated(1, 64, 6000), saturated(2, 64, 6000)]
+    found = capacity_check.rows(documents)
+    assert [(row["store_workers"], row["predicted"] is None) for row in found] == [
+        (4, True),
+        (4, True),
+        (2, False),
+    ]
+    _, _, loop = capacity_check.loop_of(documents[0])
+    assert (loop.cores, loop.cost_us, loop.store_workers, loop.fronts) == (1.5, pytest.approx(170), 4, None)
+    assert "calibrates" in capacity_check.text(found)
+    for wrong in ([saturated(2, 16, 5000)], [{"kind": "read", "lanes": {}}]):
+        with pytest.raises(UserError):
+            capacity_check.rows(wrong)
