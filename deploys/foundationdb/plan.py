@@ -27,6 +27,7 @@ class HostSeen:
     :param configured: the version in foundationdb.conf's command; empty on a client
     :param running: versions that its fdbmonitor is of; on a client those of the libraries in its store workers
     :param external: versions among the client's further libraries
+    :param follows: its client speaks one version only, and follows the servers: a backup agent
     :param free_bytes: space left for another version
     """
 
@@ -35,6 +36,7 @@ class HostSeen:
     configured: str = ""
     running: frozenset[str] = frozenset()
     external: frozenset[str] = frozenset()
+    follows: bool = False
     free_bytes: int = 0
 
 
@@ -62,6 +64,7 @@ class Target:
     :param limits: what healthy means, of one version or another
     :param needed_bytes: space that staging takes on a host
     :param problem: why the packages cannot be had; empty if they can
+    :param own: addresses of the servers and of those clients that follow them
     :param backup_seconds: how old the newest restorable point may be before a minor upgrade
     """
 
@@ -72,6 +75,7 @@ class Target:
     procedure: str = "auto"
     needed_bytes: int = 0
     problem: str = ""
+    own: frozenset[str] = frozenset()
     backup_seconds: float = 300
     everything: frozenset[str] = field(init=False)
 
@@ -176,10 +180,14 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
     version = target.version
     old = _old(seen, target)
     if old and not under_way(seen, target):
-        behind = [n for n, host in seen.clients.items() if version not in host.external | {host.current}]
+        behind = [
+            n
+            for n, host in seen.clients.items()
+            if version not in host.external | {host.current} and not host.follows
+        ]
         if behind:
             yield Step(f"clients first: {', '.join(behind)} load {version}, too", "clients_first", tuple(behind))
-        late = status.lagging_clients(seen.document, seen.protocol, target.everything) if seen.protocol else []
+        late = status.lagging_clients(seen.document, seen.protocol, target.own) if seen.protocol else []
         if late or behind or not seen.protocol:
             yield Step(f"gate: every client speaks {version}", "clients_speak", waits=True)
         if seen.backup is None or seen.backup > target.backup_seconds:

@@ -178,12 +178,13 @@ def bears(document: Document | None, limits: Limits) -> Health:
     return Health(tuple(gates))
 
 
-def lagging_clients(document: Document | None, protocol: str, servers: Iterable[str]) -> list[str]:
+def lagging_clients(document: Document | None, protocol: str, own: Iterable[str]) -> list[str]:
     """Clients that could not talk to servers of a protocol version: "address (its version)".
 
-    Lists in `clients.supported_versions` are samples; a server is among its own cluster's clients.
+    Lists in `clients.supported_versions` are samples. `own`: addresses of hosts that follow the servers, as they
+    themselves do: a server is among its cluster's clients.
     """
-    own = {endpoint.split(":")[0] for endpoint in servers}
+    ignored = frozenset(own)
     found = []
     for supported in _items(get(document, "cluster.clients.supported_versions")):
         speaks = str(supported.get("protocol_version", ""))
@@ -192,7 +193,7 @@ def lagging_clients(document: Document | None, protocol: str, servers: Iterable[
             continue
         for client in _items(supported.get("max_protocol_clients")):
             address = str(client.get("address", ""))
-            if address.split(":")[0] not in own:
+            if address.split(":")[0] not in ignored:
                 found.append(f"{address} ({version})")
     return sorted(found)
 

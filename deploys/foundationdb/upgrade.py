@@ -69,7 +69,11 @@ class Upgrade:
         return Seen(
             look_at_cluster(self._first),
             {name: seen[name] for name in self._servers if name in seen},
-            {name: seen[name] for name in self._clients if name in seen},
+            {
+                name: dataclasses.replace(seen[name], follows="apps" not in host.groups)
+                for name, host in self._clients.items()
+                if name in seen
+            },
             protocol=self._protocol(staged[0]) if staged else "",
             backup=self._backup_age(),
         )
@@ -81,12 +85,14 @@ class Upgrade:
         getattr(self, f"_{step.action}")(entry, *step.arguments)
 
     def _make_target(self, version: str, rolling: bool, procedure: str) -> Target:
+        followers = [host for host in self._clients.values() if "apps" not in host.groups]
         target = Target(
             version,
             {name: frozenset(p.endpoint for p in config.processes(host)) for name, host in self._servers.items()},
             dataclasses.replace(limits(self._cluster), recovered_seconds=self._data["fdb_recovered_seconds"]),
             rolling=rolling,
             procedure=procedure,
+            own=frozenset(host.address for host in [*self._servers.values(), *followers]),
         )
         try:
             found = artifacts.resolve(version)
@@ -238,8 +244,6 @@ class Upgrade:
         library, name = f"{config.release(version)}/lib/libfdb_c.so", f"{EXTERNAL}/libfdb_c_{version}.so"
         for on in conduct.hosts(names):
             host = self._clients[model.short_name(on.name)]
-            if "apps" not in host.groups:
-                continue  # backup agents speak one version; they follow the servers
             conduct.run(on, f"mkdir -p {EXTERNAL} && ln -sfn {library} {name}", "further client library")
             self._restart_workers(on, host)
 
@@ -248,7 +252,7 @@ class Upgrade:
         late: list[str] = []
 
         def good(seen: Document | None) -> bool:
-            late[:] = status.lagging_clients(seen, protocol, self._target.everything)
+            late[:] = status.lagging_clients(seen, protocol, self._target.own)
             return seen is not None and not late
 
         try:

@@ -82,7 +82,7 @@ class ServingPath:
             "feed": {"nudge": "ipc://" + str(self.directory / "f-{slot}.ipc")},
             "front": {"workers": 1, "port": self.ports["front"], "address": "127.0.0.1"},
             "proxy": {
-                "lane_override": True,
+                "lane_override": True, "control": str(self.control),
                 "upstreams": [
                     {
                         "host": "testhost", "address": "127.0.0.1", "slot": "a", "release": "dev",
@@ -98,6 +98,11 @@ class ServingPath:
         """Take a real store, as real_store gives it, instead of the memory engine."""
         self.configuration |= engine
         self.configuration["store"]["engine"] = next(iter(engine))
+
+    @property
+    def control(self) -> Path:
+        """What an agent would write."""
+        return self.directory / "control.json"
 
     @property
     def ipc(self) -> list[str]:
@@ -131,7 +136,8 @@ class ServingPath:
         (self.directory / "griddle.json").write_text(json.dumps(self.configuration))
         settings: dict = {
             "fronts": [FrontAddress("127.0.0.1", self.ports["front"])], "default_release": "dev",
-            "config_json": "griddle.json", "listen": f"127.0.0.1:{self.ports['nginx']}", "user": "",
+            "config_json": "griddle.json", "listen": f"127.0.0.1:{self.ports['nginx']}",
+            "user": "" if os.geteuid() else "root",  # its workers read a file of the test's
             "worker_processes": "1", "worker_connections": 256, "file_limit": 1024, "reuseport": False,
             "pid": str(self.directory / "nginx.pid"), "error_log": str(self.directory / "error.log"),
             "access_log": str(self.directory / "access.log"), "temp": str(self.directory),
@@ -169,7 +175,11 @@ class ServingPath:
         return self._spawn([sys.executable, *arguments])
 
     def _spawn(self, command: list[str]) -> subprocess.Popen:
-        environment = {**os.environ, "GRIDDLE_CONFIG": str(self.directory / "griddle.toml")}
+        environment = {
+            **os.environ,
+            "GRIDDLE_CONFIG": str(self.directory / "griddle.toml"),
+            "GRIDDLE_CONTROL": str(self.control),
+        }
         with (self.directory / f"{len(self.processes)}.log").open("ab") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

@@ -1,0 +1,354 @@
+"""What `fdb upgrade` would do next, by captured documents; what it refuses; and what `fdb status` says of them."""
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from deploys.foundationdb import plan, screen, status
+from deploys.foundationdb.facts import Installed
+from deploys.foundationdb.plan import HostSeen, Seen, Target
+from deploys.foundationdb.status import Limits
+from deploys.foundationdb.upgrade import parse_host
+
+DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
+ENDPOINTS = {f"fdb{n}": frozenset({f"192.0.2.{30 + n}:4500"}) for n in range(1, 6)}
+LIMITS = Limits(replicas=3, zone_failures=2, processes=frozenset().union(*ENDPOINTS.values()))
+BOTH, CLIENT = frozenset({"clients", "server"}), frozenset({"clients"})
+OLD, NEW, MINOR = "7.3.77", "7.3.78", "7.4.6"
+ROOMY = 4 * 1024**3
+
+
+def document(name: str) -> dict:
+    return json.loads((DOCUMENTS / f"{name}.json").read_text())
+
+
+def server(*staged: str, current: str = OLD, configured: str = OLD, **more) -> HostSeen:
+    staged = staged or (OLD,)
+    values = {"running": frozenset({OLD}), "free_bytes": ROOMY}
+    return HostSeen({v: BOTH for v in staged}, current, configured, **values | more)
+
+
+def client(*staged: str, current: str = OLD, running: tuple[str, ...] = (OLD,), **more) -> HostSeen:
+    releases = {v: CLIENT for v in staged or (OLD,)}
+    return HostSeen(releases, current, "", frozenset(running), free_bytes=more.pop("free_bytes", ROOMY), **more)
+
+
+def seen(
+    doc: dict | None = None, servers: HostSeen | None = None, clients: HostSeen | None = None, **more
+) -> Seen:
+    return Seen(
+        document("healthy") if doc is None else doc,
+        dict.fromkeys(ENDPOINTS, servers or server()),
+        dict.fromkeys(("app1", "app2"), clients or client()),
+        **more,
+    )
+
+
+def target(version: str = NEW, **more) -> Target:
+    return Target(version, ENDPOINTS, LIMITS, **more)
+
+
+def actions(what: Seen, wanted: Target) -> list[str]:
+    found = plan.upgrade(what, wanted)
+    assert not found.refusals, found.refusals
+    return [step.action for step in found.steps]
+
+
+def refusals(what: Seen, wanted: Target | None = None) -> str:
+    found = plan.upgrade(what, wanted or target())
+    assert not found.steps
+    return "\n".join(found.refusals)
+
+
+def with_versions(*versions: str, name: str = "healthy") -> dict:
+    """Processes that run these versions, in the order of their addresses."""
+    changed = document(name)
+    processes = sorted(changed["cluster"]["processes"].values(), key=lambda each: each["address"])
+    for process, version in zip(processes, versions, strict=True):
+        process["version"] = version
+    return changed
+
+
+ALL_NEW = [NEW] * 5
+STAGED = {"servers": server(OLD, NEW), "clients": client(OLD, NEW)}
+SWITCHED = {"servers": server(OLD, NEW, current=NEW, configured=NEW), "clients": client(OLD, NEW)}
+DONE_CLIENT = client(OLD, NEW, current=NEW, running=(NEW,))
+
+
+# --- a patch, from wherever it was interrupted
+
+
+def test_from_the_beginning():
+    assert actions(seen(), target()) == ["stage", "switch", "bounce", "take_library", "healthy"]
+
+
+def test_staged_and_interrupted():
+    assert actions(seen(**STAGED), target()) == ["switch", "bounce", "take_library", "healthy"]
+
+
+def test_half_switched_hosts_are_switched():
+    half = seen(**STAGED)
+    servers = {**half.servers, "fdb1": SWITCHED["servers"]}
+    steps = plan.upgrade(dataclasses.replace(half, servers=servers), target()).steps
+    assert steps[0].action == "switch" and steps[0].arguments == ("fdb2", "fdb3", "fdb4", "fdb5")
+
+
+def test_switched_and_interrupted():
+    assert actions(seen(**SWITCHED), target()) == ["bounce", "take_library", "healthy"]
+
+
+def test_a_process_that_missed_the_bounce_is_bounced_again():
+    late = seen(with_versions(NEW, NEW, NEW, OLD, NEW), **SWITCHED)
+    assert actions(late, target())[0] == "bounce"
+    assert plan.upgrade(late, target()).steps[0].name == "bounce the processes of fdb4 at once"
+
+
+def test_bounced_and_interrupted_while_it_recovers():
+    recovering = with_versions(*ALL_NEW, name="mid_recovery")
+    assert actions(seen(recovering, **SWITCHED), target()) == ["take_library", "healthy"]
+    assert actions(seen(recovering, SWITCHED["servers"], DONE_CLIENT), target()) == ["healthy"]
+
+
+def test_nothing_is_left_to_do():
+    assert actions(seen(with_versions(*ALL_NEW), SWITCHED["servers"], DONE_CLIENT), target()) == []
+
+
+def test_back_to_the_patch_before():
+    back = seen(with_versions(*ALL_NEW), SWITCHED["servers"], DONE_CLIENT)
+    assert actions(back, target(OLD)) == ["switch", "bounce", "take_library", "healthy"]
+
+
+def test_a_worker_with_the_old_library_is_restarted():
+    stale = seen(with_versions(*ALL_NEW), SWITCHED["servers"], client(OLD, NEW, current=NEW, running=(OLD, NEW)))
+    assert actions(stale, target()) == ["take_library", "healthy"]
+
+
+# --- zone by zone
+
+
+def test_zones_one_after_another_with_a_gate_between():
+    zones = actions(seen(**SWITCHED), target(rolling=True))
+    assert zones == ["zone", "bears"] * 5 + ["take_library", "healthy"]
+
+
+def test_zones_whose_restart_costs_no_recovery_come_first():
+    roles = {
+        process["address"]: [role["role"] for role in process["roles"]]
+        for process in document("healthy")["cluster"]["processes"].values()
+    }
+    steps = plan.upgrade(seen(**SWITCHED), target(rolling=True)).steps
+    order = [step.arguments[0] for step in steps if step.action == "zone"]
+    idle = {"storage", "coordinator", "data_distributor", "ratekeeper", "consistency_scan"}
+    costs = [len([r for r in roles[next(iter(ENDPOINTS[name]))] if r not in idle]) for name in order]
+    assert costs == sorted(costs) and len(order) == 5
+
+
+def test_no_zone_is_restarted_while_the_last_one_is_missed():
+    mixed = with_versions(NEW, OLD, OLD, OLD, OLD, name="mid_recovery")
+    assert actions(seen(mixed, **SWITCHED), target(rolling=True))[:2] == ["bears", "zone"]
+
+
+def test_what_a_zone_may_restart_on():
+    assert status.bears(document("healthy"), LIMITS).ok
+    starting = document("healthy")
+    starting["cluster"]["data"] = {"state": {"name": "initializing"}}  # as after each recovery, for 36 s
+    assert status.bears(starting, LIMITS).ok and not status.judge(starting, LIMITS).ok
+    assert not status.bears(document("one_machine_lost"), LIMITS).ok
+    behind = document("healthy")
+    for process in behind["cluster"]["processes"].values():
+        for role in process["roles"]:
+            role.pop("data_lag", None)  # a storage server that does not answer
+    assert [gate.name for gate in status.bears(behind, LIMITS).failing] == ["every storage server caught up"]
+    assert not status.bears(None, LIMITS).ok
+
+
+# --- another minor version
+
+
+def minor(**more) -> Target:
+    return target(MINOR, **more)
+
+
+def test_a_minor_version_is_clients_first_then_backup_then_the_switch():
+    assert actions(seen(), minor()) == [
+        "stage", "clients_first", "clients_speak", "backup", "switch_command", "bounce_old", "stragglers", "link",
+        "healthy", *["monitor", "healthy"] * 5, "take_library",
+    ]  # fmt: skip
+
+
+def test_clients_that_have_both_libraries_are_left_alone():
+    ready = client(OLD, MINOR, external=frozenset({MINOR}))
+    protocol = "fdb00b073000000"
+    found = actions(seen(None, server(OLD, MINOR), ready, protocol=protocol, backup=10.0), minor())
+    assert found[:2] == ["switch_command", "bounce_old"]
+
+
+def test_backup_agents_speak_one_version_and_follow_the_servers():
+    agents = client(OLD, MINOR, follows=True)
+    found = seen(
+        None, server(OLD, MINOR), client(OLD, MINOR, external=frozenset({MINOR})), protocol="fdb00b073000000"
+    )
+    found = dataclasses.replace(found, clients={**found.clients, "metrics1": agents}, backup=10.0)
+    steps = plan.upgrade(found, minor()).steps
+    assert steps[0].action == "switch_command"
+    assert steps[-1].action == "take_library" and "metrics1" in steps[-1].arguments
+
+
+def test_after_the_switch_of_a_minor_version_nothing_waits_for_clients():
+    half = seen(None, server(OLD, MINOR, configured=MINOR), client(OLD, MINOR, external=frozenset({MINOR})))
+    assert actions(half, minor())[0] == "bounce_old"
+    # The old tool finds no process any more, as they are incompatible now.
+    down = seen(document("never_created"), server(OLD, MINOR, configured=MINOR), client(OLD, MINOR))
+    assert actions(down, minor())[:2] == ["bounce_old", "stragglers"]
+
+
+def test_the_longer_procedure_can_be_asked_for():
+    assert "clients_first" in actions(seen(), target(procedure="minor"))
+
+
+def test_lagging_clients_are_named():
+    lagging = document("healthy")
+    lagging["cluster"]["clients"] = {
+        "supported_versions": [
+            {
+                "client_version": "7.3.77",
+                "protocol_version": "fdb00b073000000",
+                "max_protocol_clients": [{"address": "192.0.2.21:4711"}, {"address": "192.0.2.31:5000"}],
+            },
+            {
+                "client_version": "Unknown",
+                "protocol_version": "",
+                "max_protocol_clients": [{"address": "192.0.2.99:1"}],
+            },
+            {
+                "client_version": "7.4.6",
+                "protocol_version": "fdb00b074000000",
+                "max_protocol_clients": [{"address": "192.0.2.22:4711"}],
+            },
+        ]
+    }
+    own = {f"192.0.2.{n}" for n in range(31, 36)}
+    assert status.lagging_clients(lagging, "fdb00b074000000", own) == ["192.0.2.21:4711 (7.3.77)"]
+    assert status.lagging_clients(lagging, "fdb00b073000000", own) == []
+    assert status.lagging_clients(None, "fdb00b074000000", own) == []
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mid_recovery", "the cluster is not healthy: recovery state: all_logs_recruited"),
+        ("one_machine_lost", "processes in the cluster: 4, without 192.0.2.34:4500"),
+        ("two_machines_lost", "zones to lose without losing data: 0"),
+        ("never_created", "the cluster is not healthy: available: false"),
+        ("no_quorum", "coordinators' quorum: false"),
+    ],
+)
+def test_an_unhealthy_cluster(name, expected):
+    assert expected in refusals(seen(document(name)))
+
+
+def test_without_any_answer():
+    assert "available: missing" in refusals(Seen(None, {"fdb1": server()}, {}))
+
+
+def test_data_that_move():
+    moving = document("healthy")
+    moving["cluster"]["data"]["state"] = {"healthy": False, "name": "healing", "min_replicas_remaining": 2}
+    assert "data healthy: false" in refusals(seen(moving))
+
+
+def test_a_recovery_too_recent():
+    strict = dataclasses.replace(LIMITS, recovered_seconds=86_400)
+    assert "seconds since last recovery" in refusals(seen(), Target(NEW, ENDPOINTS, strict))
+
+
+def test_versions_mixed_by_somebody_else():
+    odd = with_versions("7.3.75", OLD, OLD, OLD, OLD)
+    assert "processes run 7.3.75 and 7.3.77: a mixture" in refusals(seen(odd))
+    ahead = with_versions(NEW, OLD, OLD, OLD, OLD)
+    assert "some processes run 7.3.78 already, and no upgrade has made them" in refusals(seen(ahead))
+    assert actions(seen(ahead, **SWITCHED), target())[0] == "bounce"
+
+
+def test_back_across_a_minor_version():
+    assert "7.3.77 to 7.1.61 goes back across minor versions" in refusals(seen(), target("7.1.61"))
+
+
+def test_a_minor_version_zone_by_zone():
+    assert "cannot be rolled zone by zone" in refusals(seen(), minor(rolling=True))
+
+
+def test_too_little_disk_is_named_by_host():
+    full = seen(None, server(free_bytes=100 * 1024**2))
+    line = "fdb3: 100 MiB free in /opt, 600 MiB are needed to stage 7.3.78"
+    assert line in refusals(full, target(needed_bytes=600 * 1024**2))
+    staged = seen(None, server(OLD, NEW, free_bytes=0), client(OLD, NEW, free_bytes=0))
+    assert actions(staged, target(needed_bytes=600 * 1024**2))[0] == "switch"
+
+
+def test_packages_that_cannot_be_had_come_before_everything_else():
+    line = "foundationdb-server_7.3.79-1_amd64.deb: wrong checksum, refused"
+    assert refusals(seen(document("no_quorum")), target(problem=line)) == line
+
+
+# --- hosts, and the screen
+
+
+def test_a_host_is_read():
+    installed = Installed(releases={OLD: BOTH}, current=OLD)
+    lines = ["configured 7.3.77", f"running /opt/foundationdb/{OLD}/lib/foundationdb/fdbmonitor", "free 1234"]
+    assert parse_host(installed, lines) == HostSeen({OLD: BOTH}, OLD, OLD, frozenset({OLD}), free_bytes=1234)
+    lines = [
+        "external /opt/foundationdb/clients/libfdb_c_7.4.6.so",
+        f"running /opt/foundationdb/{NEW}/lib/libfdb_c.so",
+    ]
+    found = parse_host(installed, lines)
+    assert (found.external, found.running, found.configured) == (frozenset({MINOR}), frozenset({NEW}), "")
+
+
+def shown(name: str | None, unreachable=(), operation=None) -> str:
+    hosts = {"fdb1": server(OLD, NEW), "app1": client()}
+    doc = document(name) if name else None
+    found = screen.summary(doc, LIMITS, hosts, unreachable, operation)
+    json.dumps(found)
+    return "\n".join(screen.screen("lab", found))
+
+
+def test_the_screen_of_a_healthy_cluster():
+    text = shown("healthy")
+    assert text.startswith("FoundationDB of lab: triple ssd-2, 7.3.77: available, healthy")
+    assert "RED" not in text and "5 of 5 reachable" in text and "the loss of 2 zones" in text
+    assert "192.0.2.31:4500" in text and "7.3.77, 7.3.78" in text
+
+
+def test_the_screen_with_a_machine_lost():
+    text = shown("one_machine_lost", unreachable=["fdb4"])
+    assert "4 of 5 reachable; not 192.0.2.34:4500" in text and "no answer     by ssh from fdb4" in text
+    assert "RED processes in the cluster: 4, without 192.0.2.34:4500" in text
+
+
+@pytest.mark.parametrize("name", ["no_quorum", "never_created", None])
+def test_the_screen_of_a_database_that_is_down(name):
+    text = shown(name)
+    assert "NOT AVAILABLE" in text and "RED available" in text
+    assert "the database named none" in text and "fdb1" in text
+
+
+def test_the_screen_names_who_is_at_work():
+    operation = {"operation": "fdb upgrade 7.3.78", "owner": "ada@desk", "started": "2026-01-01T00:00:00+00:00"}
+    assert "fdb upgrade 7.3.78, by ada@desk since 2026" in shown("healthy", operation=operation)
+
+
+def test_every_document_with_a_field_less_still_gives_a_screen():
+    whole = document("healthy")
+    for section in ("client", "cluster"):
+        for key in whole[section]:
+            partial = copy.deepcopy(whole)
+            del partial[section][key]
+            assert screen.screen("lab", screen.summary(partial, LIMITS, {}, (), None))
