@@ -111,6 +111,9 @@ def _planned(verb: Verb) -> Plan:
 
 def _conduct(verb: Verb) -> None:
     cluster = model.cluster()
+    if not _planned(verb).steps:
+        say(f"    {verb.title}: nothing is left to do")
+        return
     document = lock.announcement(verb.title)
     try:
         with lock.held(gateway(), document) as held:

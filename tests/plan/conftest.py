@@ -77,7 +77,9 @@ def fake(tmp_path):
             "".join(f"{group} = {hosts!r}\n" for group, hosts in groups.items())
             + "from deploys.check import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
         )
-        pyinfra = [Path(sys.executable).parent / "pyinfra", "-y", "--group-data", "inventory/group_data"]
+        # -y skips the preparation that a dry run is about
+        yes = [] if "--dry" in arguments else ["-y"]
+        pyinfra = [Path(sys.executable).parent / "pyinfra", *yes, "--group-data", "inventory/group_data"]
         done = subprocess.run(
             [*pyinfra, inventory, deploy, *arguments],
             cwd=ROOT, env=os.environ | {"GRIDDLE_STATE": str(tmp_path / "state")},

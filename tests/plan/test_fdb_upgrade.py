@@ -1,0 +1,91 @@
+"""`fdb upgrade` on fake hosts: what a dry run says, and that a refusal ends with 2 before anything is done."""
+
+import hashlib
+import json
+
+import pytest
+
+from ops import artifacts
+from tests.plan.test_foundationdb import DATA, status
+
+NEW = "7.3.78"
+
+
+@pytest.fixture
+def upgrade(fake, tmp_path, monkeypatch):
+    """Run the deploy on hosts that run 7.3.77, with a cluster that says `document`."""
+    directory = tmp_path / "artifacts"
+    directory.mkdir()
+    sums = ""
+    for package in artifacts.PACKAGES:
+        name = artifacts.file_name(package, NEW)
+        (directory / name).write_text(package)
+        sums += f"{hashlib.sha256(package.encode()).hexdigest()}  {name}\n"
+    (directory / "SHA256SUMS").write_text(sums)
+    monkeypatch.setenv("GRIDDLE_ARTIFACTS", str(directory))
+
+    def run(document: str, *arguments: str, lock: dict | None = None, free: int = 10**10, **data):
+        gateway = {"kvs": [lock]} if lock else {}
+        return fake(
+            "deploys/fdb_upgrade.py",
+            *arguments,
+            store_engine="fdb",
+            fdb_backup_url="",
+            **{**DATA, "fdb_version": NEW, "fdb_recovered_seconds": 0, **data},
+            responses={
+                "*": {
+                    "kv/range": json.dumps(gateway),
+                    "status json": document,
+                    "df --output": ["configured 7.3.77", f"free {free}"],
+                    "readlink": [
+                        "release /opt/foundationdb/7.3.77/packages clients server",
+                        "current 7.3.77",
+                        "user",
+                    ],
+                }
+            },
+        )
+
+    return run
+
+
+def test_a_dry_run_prints_the_plan(upgrade):
+    done = upgrade(status("healthy"), "--dry")
+    assert done.returncode == 0, done.output
+    for line in (
+        "1. stage 7.3.78 on fdb1, fdb2, fdb3, fdb4, fdb5, app1, app2, app3",
+        "2. point fdb1, fdb2, fdb3, fdb4, fdb5 to 7.3.78",
+        "3. bounce the processes of fdb1, fdb2, fdb3, fdb4, fdb5 at once",
+        "gate: healthy",
+    ):
+        assert line in done.output
+
+
+def test_zone_by_zone(upgrade):
+    output = upgrade(status("healthy"), "--dry", fdb_rolling=True).output
+    assert output.count("restart the processes of") == 5 and output.count("bears the loss of a zone") == 5
+
+
+@pytest.mark.parametrize(
+    ("document", "more", "expected"),
+    [
+        ("one_machine_lost", {}, "the cluster is not healthy: every coordinator reachable: 192.0.2.34:4500"),
+        ("healthy", {"free": 10**6}, "fdb1: 0 MiB free in /opt"),
+        ("healthy", {"fdb_version": "7.1.61"}, "7.1.61"),
+        ("healthy", {"fdb_recovered_seconds": 10**7}, "seconds since last recovery"),
+    ],
+)
+def test_a_refusal_does_nothing(upgrade, document, more, expected):
+    done = upgrade(status(document), **more)
+    assert done.returncode == 2 and expected in done.output, done.output
+    assert not any(hosts for _, hosts in done.operations)
+
+
+def test_another_operation_in_progress_is_named(upgrade):
+    from base64 import b64encode
+
+    other = {"operation": "fdb replace", "owner": "ada@desk", "started": "2026-01-01T00:00:00+00:00"}
+    lock = {"value": b64encode(json.dumps(other).encode()).decode(), "mod_revision": "7"}
+    done = upgrade(status("healthy"), lock=lock)
+    assert done.returncode == 2 and not any(hosts for _, hosts in done.operations)
+    assert "another operation is in progress: fdb replace, begun by ada@desk at 2026-01-01" in done.output
