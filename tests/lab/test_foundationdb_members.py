@@ -1,0 +1,225 @@
+"""Hosts, coordinators, certificates and the backup of the running FoundationDB, with the services writing through the
+virtual address. Whatever was acknowledged stays, through all of it.
+"""
+
+import contextlib
+import hashlib
+import json
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploys.foundationdb import config
+from tests.lab.conftest import LabUnderTest, report
+from tests.lab.test_foundationdb import APPLY, await_health, fdbcli, status
+
+SERVERS = ["fdb1", "fdb2", "fdb3", "fdb4", "fdb5"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(lab: LabUnderTest) -> None:
+    if lab.status()["store"] != "fdb":
+        pytest.skip("FoundationDB's packages cannot be had here, so the lab has no FoundationDB hosts")
+    lab.griddle("up")
+
+
+class Writers:
+    """Posts messages without pause; those that were acknowledged are in `sent`, by owner."""
+
+    def __init__(self, lab: LabUnderTest, count: int = 2) -> None:
+        self._base = f"http://{lab.plan.virtual_ip}/v1/profiles"
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        self._stop = threading.Event()
+        self.sent: dict[str, list[str]] = {f"owner{time.time_ns()}{n}": [] for n in range(count)}
+        self.refused = 0
+        self._threads = [threading.Thread(target=self._write, args=(owner,)) for owner in self.sent]
+
+    def __enter__(self) -> "Writers":
+        for owner in self.sent:
+            self._send("PUT", owner, {"name": "x"})
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, method: str, path: str, body: dict[str, str] | None = None, **headers: str) -> Any:
+        data = json.dumps(body).encode() if body else None
+        request = urllib.request.Request(f"{self._base}/{path}", data, {"Content-Type": "application/json", **headers})
+        request.method = method
+        with self._open(request, timeout=10) as answer:
+            return answer.read()
+
+    def _write(self, owner: str) -> None:
+        number = 0
+        while not self._stop.is_set():
+            text = f"m{number}"
+            try:
+                self._send("POST", f"{owner}/messages", {"from": "w", "text": text}, **{"Idempotency-Key": text})
+                self.sent[owner].append(text)
+                number += 1
+            except OSError:  # the same again, until it is acknowledged
+                self.refused += 1
+            time.sleep(0.02)
+
+    def feed(self, owner: str) -> list[str]:
+        texts, query = [], "?limit=100"
+        while True:
+            page = json.loads(self._send("GET", f"{owner}/feed{query}"))
+            texts += [item["text"] for item in page["items"]]
+            if page["next"] is None:
+                return texts[::-1]
+            query = f"?limit=100&before={page['next']}"
+
+    def assert_all_there(self) -> None:
+        for owner, sent in self.sent.items():
+            end = time.monotonic() + 20
+            while len(self.feed(owner)) < len(sent) and time.monotonic() < end:
+                time.sleep(0.5)
+            assert sent and self.feed(owner)[: len(sent)] == sent, f"{len(sent)} acknowledged"
+
+
+def coordinators(lab: LabUnderTest) -> set[str]:
+    """Names of the hosts whose processes are coordinators."""
+    found = status(lab)["client"]["coordinators"]["coordinators"]
+    by_address = {host.address: host.name for host in lab.plan.hosts}
+    assert all(each["reachable"] for each in found)
+    return {by_address[each["address"].partition(":")[0]] for each in found}
+
+
+def changes(lab: LabUnderTest, component: str) -> int:
+    """How many operations of an apply have changed anything."""
+    done = lab.pyinfra("-y", "--json", *APPLY[1:], f"component={component}")
+    return sum(operation["success"] for operation in json.loads(done.stdout)["results"].values())
+
+
+def test_connections_are_encrypted_and_a_renewed_certificate_is_served_without_a_restart(lab: LabUnderTest) -> None:
+    address = lab.plan.host("fdb2").address
+    ask = f"sudo openssl s_client -connect {address}:4500 -cert {config.TLS['CERTIFICATE']} -key {config.TLS['KEY']}"
+    serial = f"{ask} </dev/null 2>/dev/null | openssl x509 -noout -serial; pgrep -x fdbserver"
+    before = lab.ssh("fdb2", serial).stdout.split()
+    plain = f"timeout 10 {config.FDBCLI} -C {config.CLUSTER_FILE} --timeout 5 --no-status --exec 'get x'"
+    assert lab.ssh("fdb2", plain, check=False).returncode != 0
+    for file in (lab.checkout / ".griddle" / "clusters" / "lab" / "pki").glob("fdb2.host.*"):
+        file.unlink()
+    lab.pyinfra(*APPLY, "component=foundationdb")
+    after = lab.ssh("fdb2", serial).stdout.split()
+    assert before[0] != after[0] and before[1:] == after[1:] != []
+
+
+def test_a_host_is_replaced_under_load_by_an_operator_who_is_killed_on_the_way(lab: LabUnderTest) -> None:
+    replace = ("fdb", "replace", "fdb5", "fdb6")
+    refused = lab.griddle(*replace, check=False)
+    assert refused.returncode == 2 and "no host fdb6" in refused.stderr
+    lab.griddle("lab", "move", "fdb6", "fdb")
+    refused = lab.griddle(*replace, "--dry", check=False)
+    assert refused.returncode == 2 and "move it from group fdb to group spare" in refused.stderr
+    lab.griddle("lab", "move", "fdb5", "spare")
+    with Writers(lab) as writers:
+        killed = subprocess.Popen(
+            lab.griddle_command(*replace), cwd=lab.checkout, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for line in killed.stderr:
+            if "coordinators are" in line:
+                killed.kill()
+                break
+        killed.wait()
+        lab.griddle(*replace)
+    writers.assert_all_there()
+    assert coordinators(lab) == {"fdb1", "fdb2", "fdb3", "fdb4", "fdb6"}
+    zones = {each["locality"]["zoneid"] for each in status(lab)["cluster"]["processes"].values()}
+    assert zones == {"fdb1", "fdb2", "fdb3", "fdb4", "fdb6"}
+    assert lab.ssh("fdb5", f"systemctl is-active {config.UNIT}", check=False).stdout.strip() == "inactive"
+    assert report(lab)["outcome"] == "done"
+    assert [changes(lab, component) for component in ("firewall", "foundationdb", "backup")] == [0, 0, 0]
+
+
+def test_a_lost_host_and_its_coordinator_are_replaced_and_it_takes_no_part_when_it_comes_back(
+    lab: LabUnderTest,
+) -> None:
+    lab.griddle("lab", "stop", "fdb4")
+    lab.griddle("lab", "move", "fdb4", "spare")
+    lab.griddle("lab", "move", "fdb5", "fdb")
+    with Writers(lab) as writers:
+        lab.griddle("fdb", "replace", "fdb4", "fdb5")
+    writers.assert_all_there()
+    assert coordinators(lab) == {"fdb1", "fdb2", "fdb3", "fdb5", "fdb6"}
+    lab.griddle("lab", "start", "fdb4")
+    lab.griddle("fdb", "remove", "fdb4")
+    assert lab.ssh("fdb4", f"systemctl is-active {config.UNIT}", check=False).stdout.strip() == "inactive"
+    assert "no servers or localities excluded" in fdbcli(lab, "exclude")
+    await_health(lab)
+
+
+def digest(lab: LabUnderTest) -> tuple[int, str]:
+    """How many keys are in the database, and the checksum of them with their values."""
+    rows = [line for line in fdbcli(lab, 'getrange "" \\xff 999999999').splitlines() if line.startswith("`")]
+    return len(rows), hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def ready(lab: LabUnderTest) -> int:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        return opener.open(f"http://{lab.plan.virtual_ip}/readyz", timeout=5).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@contextlib.contextmanager
+def watched(lab: LabUnderTest) -> Iterator[set[int]]:
+    """What /readyz answers meanwhile."""
+    seen: set[int] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.2):
+            seen.add(ready(lab))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_whole_database_is_destroyed_and_restored_byte_for_byte(lab: LabUnderTest) -> None:
+    with Writers(lab) as writers:
+        time.sleep(5)
+    writers.assert_all_there()
+    lab.griddle("fdb", "backup", "verify")
+    before = digest(lab)
+    lab.griddle("fdb", "backup", "now")
+    version = str(report(lab)["steps"][-1]["restorable_version"])
+    workers = lab.ssh("app1", "pgrep -f services.store | sort").stdout
+    servers = [host.name for host in lab.plan.hosts if host.groups == ("fdb",)]
+    for host in servers:
+        lab.ssh(host, f"sudo systemctl stop {config.UNIT} && sudo find {config.DATA}/data -mindepth 1 -delete")
+    assert ready(lab) == 503
+    for component in ("foundationdb", "backup"):
+        lab.pyinfra(*APPLY, f"component={component}")  # another database, empty
+    assert digest(lab) != before
+    restore = ("fdb", "restore", "--to-version", version)
+    with watched(lab) as answers:
+        lab.griddle(*restore)
+    assert digest(lab) == before
+    assert 503 in answers and ready(lab) == 200
+    assert lab.ssh("app1", "pgrep -f services.store | sort").stdout == workers, "workers were restarted"
+    refused = lab.griddle(*restore, check=False)
+    assert refused.returncode == 2 and "the database is not empty" in refused.stderr
+    writers.assert_all_there()
+    with Writers(lab) as more:  # events that are written now come after the restored ones
+        time.sleep(2)
+    more.assert_all_there()
+    seen = json.loads(lab.griddle("fdb", "backup", "status", "--json").stdout)
+    assert seen["running"] and seen["agents"] == 1

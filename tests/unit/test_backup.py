@@ -1,0 +1,152 @@
+"""FoundationDB's backup: what is read of it, which version a time is, and what is left to do of a restore."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from deploys.backup import config, plan, status
+from deploys.backup.plan import Restore, Seen, Target
+from deploys.backup.status import Backup, Moment
+from ops.errors import UserError
+from ops.fdb.backup import seconds_of
+from tests.unit.clusters import cluster
+
+OLD, NEW = "file:///backup/backup-2026-05-01", "file:///backup/backup-2026-05-02"
+RUNNING = Backup(running=True, url=NEW, restorable=9_000, at=1_100)
+NOTES = (Moment(100, 5_000, OLD), Moment(160, 65_000, OLD), Moment(1_000, 2_000, NEW), Moment(1_060, 8_000, NEW))
+SEEN = Seen(
+    available=True,
+    stored_bytes=3 << 20,
+    version=100_000,
+    backup=RUNNING,
+    reach={OLD: (4_000, 70_000), NEW: (1_000, 9_000)},
+    notes=NOTES,
+)
+
+
+def actions(seen: Seen, target: Target) -> list[str]:
+    found = plan.plan(seen, target)
+    assert found.refusals == ()
+    return [step.action for step in found.steps]
+
+
+def refusal(seen: Seen, target: Target) -> str:
+    found = plan.plan(seen, target)
+    assert found.steps == ()
+    return " / ".join(found.refusals)
+
+
+# --- status
+
+
+def test_a_running_backup_is_read():
+    document = {
+        "Status": {"Running": True},
+        "Restorable": True,
+        "LatestRestorablePoint": {"Version": 9_000, "EpochSeconds": 1_100},
+        "DestinationURL": NEW,
+        "Errors": [],
+    }
+    assert status.parse(f"a warning\n{json.dumps(document)}") == RUNNING
+    assert status.parse(json.dumps(document | {"Restorable": False})).restorable == 0
+
+
+@pytest.mark.parametrize("text", ["", "No previous backups found.", "{half"])
+def test_what_cannot_be_read_is_no_backup(text):
+    assert status.parse(text) == Backup()
+
+
+def test_a_time_between_two_notes_is_a_version_between_theirs():
+    assert status.version_at(list(NOTES), 130) == Moment(130, 35_000, OLD)
+    assert status.version_at(list(NOTES), 160) == Moment(160, 65_000, OLD)
+
+
+def test_between_two_backups_it_is_the_end_of_the_first():
+    assert status.version_at(list(NOTES), 500) == Moment(500, 65_000, OLD)
+
+
+def test_a_time_that_no_backup_reaches_is_none():
+    assert status.version_at(list(NOTES), 99) is None
+    assert status.version_at(list(NOTES), 1_061) is None
+
+
+def test_notes_are_read_and_half_written_ones_left_out():
+    lines = [f"160 65000 {OLD}", f"100 5000 {OLD}", "170 66", ""]
+    assert status.moments(lines) == [NOTES[0], NOTES[1]]
+
+
+# --- restore
+
+
+def test_a_restore_ends_the_backup_and_begins_the_next():
+    assert actions(SEEN, Target(version=60_000, replace=True)) == ["end", "replace_data", "wait", "begin_next"]
+    assert plan.source(SEEN, Target(version=60_000)).url == OLD
+
+
+def test_a_database_that_was_created_anew_counts_on_beyond_what_is_restored():
+    young = replace(SEEN, version=3_000, empty=True)
+    assert actions(young, Target(version=60_000)) == ["end", "advance", "replace_data", "wait", "begin_next"]
+
+
+def test_of_two_backups_with_the_same_version_the_younger_is_meant():
+    assert plan.source(SEEN, Target(version=8_500)).url == NEW
+
+
+def test_data_are_destroyed_only_where_it_was_asked_for():
+    assert "the database is not empty (3.0 MiB" in refusal(SEEN, Target(version=60_000))
+    assert actions(replace(SEEN, empty=True), Target(version=60_000))[1] == "replace_data"
+
+
+@pytest.mark.parametrize(
+    ("changes", "target", "expected"),
+    [
+        ({"available": False}, Target(version=60_000), "not available"),
+        ({}, Target(version=80_000), "there are the versions backup-2026-05-01: 4000 to 70000; backup-2026-05-02: 1000 to"),
+        ({}, Target(at=50), "times are known from 1970-01-01T00:01:40Z to 1970-01-01T00:17:40Z"),
+        ({"locked": True}, Target(version=60_000, replace=True), "the database is locked, and not by a restore"),
+        (
+            {"restore": Restore("running", OLD, 50_000), "locked": True},
+            Target(version=60_000, replace=True),
+            "another restore is under way, to version 50000",
+        ),
+    ],
+)
+def test_a_restore_is_refused(changes, target, expected):
+    assert expected in refusal(replace(SEEN, **changes), target)
+
+
+def test_it_goes_on_from_wherever_it_was_interrupted():
+    target = Target(version=60_000, replace=True)
+    ended = replace(SEEN, backup=Backup())
+    assert actions(ended, target) == ["replace_data", "wait", "begin_next"]
+    going = replace(ended, locked=True, restore=Restore("running", OLD, 60_000))
+    assert actions(going, Target(version=60_000)) == ["wait", "begin_next"]
+    done = replace(ended, restore=Restore("completed", OLD, 60_000), submitted=(60_000, OLD))
+    assert actions(done, Target(version=60_000)) == ["begin_next"]
+
+
+def test_the_same_restore_once_more_is_a_restore():
+    again = replace(SEEN, restore=Restore("completed", OLD, 60_000))
+    assert actions(again, Target(version=60_000, replace=True))[0] == "end"
+
+
+# --- times on the command line
+
+
+def test_a_time_says_its_zone():
+    assert seconds_of("2026-05-17T14:03:00+02:00") == seconds_of("2026-05-17T12:03:00Z") == 1_779_019_380
+    with pytest.raises(UserError, match="has no zone"):
+        seconds_of("2026-05-17T14:03:00")
+    with pytest.raises(UserError, match="a time such as"):
+        seconds_of("yesterday")
+
+
+# --- data
+
+
+def test_bad_data_are_named():
+    assert config.problems(cluster()) == []
+    found = config.problems(cluster(fdb_backup_url="/var/backup", fdb_backup_agents=0))
+    assert found[0].startswith("fdb_backup_url '/var/backup': file:///DIRECTORY")
+    assert found[1] == "fdb_backup_agents is 0; a whole number of at least 1 is needed"
