@@ -141,9 +141,10 @@ def refuse_bad_input(inventory_file: str, names: dict[str, Any]) -> None:
 def _files(cluster: Cluster, component: str | None) -> list[str]:
     """Problems with files that the data names: profiles, releases, FoundationDB's packages.
 
-    :param component: the only one to be applied; None: all of them
+    :param component: the only ones to be applied, parted by commas; None: all of them
     """
     found = []
+    only = set(component.split(",")) if component else {"app", "foundationdb"}
 
     def attempt(check: Any) -> None:
         try:
@@ -153,10 +154,10 @@ def _files(cluster: Cluster, component: str | None) -> list[str]:
 
     for name in sorted({host.data["base_profile"] for host in cluster.hosts.values()}):
         attempt(lambda name=name: profiles.load(name))
-    if component in (None, "app", "proxy"):
+    if only & {"app", "proxy"}:
         for version in filter(None, cluster.data["app_slots"].values()):
             attempt(lambda version=version: releases.resolve(version))
-    if component in (None, "foundationdb", "backup") and cluster.store_engine == "fdb":
+    if only & {"foundationdb", "backup"} and cluster.store_engine == "fdb":
         from ops import artifacts
 
         attempt(lambda: artifacts.resolve(cluster.data["fdb_version"]))

@@ -16,14 +16,16 @@ def component(apply: ModuleType | Callable[[], None], *groups: str) -> None:
     pyinfra orders operations by the lines that call them, so every component needs a line of its own in the
     calling file; a loop over a table would give all of them the same line and interleave them.
 
-    ``--data component=NAME`` applies only the component of that name (its package in deploys/).
+    ``--data component=NAME`` applies only the component of that name (its package in deploys/), or those of a list
+    parted by commas.
 
     :param apply: a component's deploy module (install, configure, activate), or one function of it
     :param groups: inventory groups; none: every host
     """
     summary.watch(state)
     module = apply.__module__ if callable(apply) else apply.__name__
-    if host.data.get("component") not in (None, module.split(".")[1]):
+    only = host.data.get("component")
+    if only and module.split(".")[1] not in only.split(","):
         return
     if groups and not model.this_host().groups & set(groups):
         return

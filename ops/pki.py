@@ -31,6 +31,7 @@ from ops.paths import CLUSTERS, ROOT
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 398
+HOLDERS = "etcd,foundationdb,backup,app"  # components that hold certificates
 RENEW_DAYS = 60
 """A certificate with less time left is issued anew by the next deploy."""
 
@@ -256,16 +257,11 @@ def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:
             pending.write_text(authority.advance())
         phase = pending.read_text()
         echo(f"{cluster}: {'forget' if phase == 'steady' else phase}: applying to {inventory}")
-        for component in ("etcd", "foundationdb", "backup", "app"):
-            done = subprocess.run(
-                [
-                    str(Path(sys.executable).parent / "pyinfra"), "-y", inventory,
-                    "deploys/all.py", "--data", f"component={component}",
-                ],
-                cwd=ROOT,
-            )  # fmt: skip
-            if done.returncode:
-                raise Failure(f"{component} could not be applied in phase {phase}; run the same command again")
+        pyinfra = str(Path(sys.executable).parent / "pyinfra")
+        command = [pyinfra, "-y", inventory, "deploys/all.py", "--data", f"component={HOLDERS}"]
+        done = subprocess.run(command, cwd=ROOT)
+        if done.returncode:
+            raise Failure(f"phase {phase} could not be applied; run the same command again")
         pending.unlink()
         if phase == "steady":
             echo(f"{cluster}: the old CA is forgotten")

@@ -30,7 +30,7 @@ TLS = {"CERTIFICATE": f"{PKI}/host.crt", "KEY": f"{PKI}/host.key", "CA": f"{PKI}
 # What FoundationDB's tools find their certificates by. Only on hosts with TLS: they end where a file is missing.
 TLS_ENVIRONMENT = "/etc/foundationdb/tls.env"
 # How often a process looks for other certificates; 12 hours if nobody says so (flow/Knobs.cpp).
-TLS_REFRESH_SECONDS = 10
+TLS_REFRESH_SECONDS = 5
 UNIT = "foundationdb.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 

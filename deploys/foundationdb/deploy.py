@@ -108,7 +108,7 @@ def activate() -> None:
         wait_until(
             name="foundationdb | gate: processes have read their certificates",
             command=config.certificates_read_command(host),
-            seconds=6 * config.TLS_REFRESH_SECONDS,
+            seconds=12 * config.TLS_REFRESH_SECONDS,
             what="every process serves the certificate that it was given",
         )
 

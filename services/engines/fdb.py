@@ -43,7 +43,7 @@ UNLIMITED_BYTES = UNLIMITED.to_bytes(8, "little", signed=True)
 OPTION_RETRY_LIMIT = 501  # FDB_TR_OPTION_RETRY_LIMIT, 8 bytes little-endian
 OPTION_TIMEOUT = 500  # FDB_TR_OPTION_TIMEOUT, milliseconds, 8 bytes little-endian
 STREAMING_MODE_EXACT = 1
-CERTIFICATES_SECONDS = 10  # how often the client looks for other certificates; it would only twice a day
+CERTIFICATES_SECONDS = 5  # how often the client looks for other certificates; it would only twice a day
 
 _ffi = cffi.FFI()
 _ffi.cdef(

@@ -80,6 +80,12 @@ class LabUnderTest:
         shutil.rmtree(self.checkout)
 
 
+def report(lab: LabUnderTest) -> dict[str, Any]:
+    """What the last operation has reported."""
+    newest = max((lab.checkout / "results" / "operations").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return json.loads(newest.read_text())
+
+
 @pytest.fixture(scope="session")
 def make_lab() -> Iterator[Callable[[str], LabUnderTest]]:
     """Makes a copy of the checkout whose lab is taken down at the end; nothing is booted yet."""
@@ -100,5 +106,8 @@ def make_lab() -> Iterator[Callable[[str], LabUnderTest]]:
 def lab(make_lab: Callable[[str], LabUnderTest]) -> LabUnderTest:
     """The lab that the deploy's tests share: booted and bare at first, with FoundationDB where it resolves."""
     booted = make_lab("shared")
+    # With TLS, which a database is created with: the stricter of the two.
+    values = booted.checkout / "inventory" / "group_data" / "lab.py"
+    values.write_text(f"{values.read_text()}fdb_tls = True\n")
     booted.griddle("up", "--bare")
     return booted

@@ -278,9 +278,13 @@ def test_a_host_that_lost_power_serves_again_by_itself(lab: LabUnderTest) -> Non
 
 
 def test_the_ca_is_replaced_by_one_command(lab: LabUnderTest) -> None:
+    running = "pgrep -f '[f]dbserver|[b]ackup_agent|services[.]store' | sort"
+    fdb = lab.status()["store"] == "fdb"
+    untouched = {host: lab.ssh(host, running).stdout for host in ("fdb1", "fdb5", "metrics1", "app1") if fdb}
     before = lab.ssh("app1", "sha256sum /etc/etcd/pki/ca.crt /etc/etcd/pki/member.crt").stdout.split()
     lab.griddle("pki", "rotate", "lab")
     after = lab.ssh("app1", "sha256sum /etc/etcd/pki/ca.crt /etc/etcd/pki/member.crt").stdout.split()
     assert before[0] != after[0] and before[2] != after[2]
+    assert {host: lab.ssh(host, running).stdout for host in untouched} == untouched
     assert lab.ssh("app1", "sudo griddle-etcdctl endpoint health --cluster 2>&1").stdout.count("is healthy") == 3
     assert curl(lab, "/v1/profiles/p1")[0] == 200

@@ -3,12 +3,13 @@ write stays where an apply, a bounce or a loss of power must leave it.
 """
 
 import json
+import shlex
 import time
 from typing import Any
 
 import pytest
 
-from deploys.foundationdb import config
+from deploys.foundationdb import config, facts
 from deploys.foundationdb.status import Limits, judge
 from tests.lab.conftest import LabUnderTest
 
@@ -29,8 +30,7 @@ def database(lab: LabUnderTest) -> None:
 def fdbcli(lab: LabUnderTest, commands: str, host: str = "fdb1", seconds: int = 20) -> str:
     return lab.ssh(
         host,
-        f"sudo runuser -u foundationdb -- {config.FDBCLI} -C {config.CLUSTER_FILE} --no-status "
-        f"--timeout {seconds} --exec '{commands}'",
+        f"sudo sh -c {shlex.quote(facts.fdbcli(commands, seconds=seconds))}",
         check=False,
     ).stdout
 
