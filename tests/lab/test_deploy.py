@@ -133,16 +133,19 @@ def test_messages_reach_the_feed_once_while_fronts_are_restarted(lab: LabUnderTe
                 return
             text = f"w{writer}-{number}"
             body = ["-d", json.dumps({"from": f"w{writer}", "text": text}), "-H", f"Idempotency-Key: {text}"]
-            status, _, answer = curl(lab, f"/v1/profiles/{owner}/messages", *body)
-            if status == 201:
-                sent[writer].append(text)
-            else:
+            for _ in range(20):
+                status, _, answer = curl(lab, f"/v1/profiles/{owner}/messages", *body)
+                if not store_was_late(status, answer):
+                    break
+            if status != 201:
                 failed.append((status, answer))
+                return
+            sent[writer].append(text)
 
     def read(lane: str) -> None:
         while not stop.is_set():
             status, headers, answer = curl(lab, f"/v1/profiles/{owner}/feed", "-H", f"X-Lane: {lane}")
-            if (status, headers["x-lane"]) != (200, lane):
+            if (status, headers["x-lane"]) != (200, lane) and not store_was_late(status, answer):
                 failed.append((status, answer))
 
     threads = [threading.Thread(target=post, args=(writer,)) for writer in sent]
@@ -159,7 +162,7 @@ def test_messages_reach_the_feed_once_while_fronts_are_restarted(lab: LabUnderTe
     assert failed == []
     assert all(sent.values())
     for lane in ("direct", "wsgi"):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20
         while sorted(feed(lab, owner, lane)) != sorted(sent[0] + sent[1]):
             assert time.monotonic() < end
             time.sleep(0.2)
@@ -167,11 +170,20 @@ def test_messages_reach_the_feed_once_while_fronts_are_restarted(lab: LabUnderTe
         assert [[text for text in texts if text.startswith(f"w{writer}-")] for writer in sent] == [*sent.values()]
 
 
+def store_was_late(status: int, answer: str) -> bool:
+    """Eleven hosts on two cores: 250 ms may pass. That says nothing of the fronts."""
+    return status == 503 and json.loads(answer)["detail"] != "no front worker answered"
+
+
 def feed(lab: LabUnderTest, owner: str, lane: str) -> list[str]:
     """The texts of all pages, newest first."""
     texts, query = [], "?limit=100"
     while True:
-        page = json.loads(curl(lab, f"/v1/profiles/{owner}/feed{query}", "-H", f"X-Lane: {lane}")[2])
+        for _ in range(20):
+            status, _, answer = curl(lab, f"/v1/profiles/{owner}/feed{query}", "-H", f"X-Lane: {lane}")
+            if not store_was_late(status, answer):
+                break
+        page = json.loads(answer)
         texts += [item["text"] for item in page["items"]]
         if page["next"] is None:
             return texts
