@@ -143,6 +143,8 @@ def judged(
     lanes: Mapping[str, Mapping], late_p99_ms: float, cpu_share: float, promise_ms: float
 ) -> tuple[str, str]:
     """(held | broken | unclear, why). Broken is also what would be so without all that the generator was late."""
+    if refused := generator.refusal(math.inf, 0, cpu_share):  # what was not sent in time is not the cluster's
+        return "unclear", refused
     for lane, seen in lanes.items():
         missed = sum(seen["errors"].values()) + seen["shed"]
         if missed > NOT_ANSWERED_LIMIT * max(1, seen["requests"]):

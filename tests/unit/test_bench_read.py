@@ -177,6 +177,7 @@ LANE = {"requests": 1000, "errors": {}, "shed": 0, "p99_ms": 10.0}
         ({"p99_ms": 30.0}, 8, 0.2, "unclear"),  # without the generator's own part it may be kept
         ({"p99_ms": 60.0}, 8, 0.2, "broken"),
         ({}, 0.1, 0.9, "unclear"),
+        ({"errors": {"not_answered": 200}}, 0.1, 0.9, "unclear"),
     ],
 )
 def test_what_is_said_of_a_run(lane: dict, late_ms: float, cpu: float, outcome: str) -> None:
