@@ -2,7 +2,8 @@
 
 - How much a tier can do follows from CPU time per request alone (the utilisation law, and bottleneck analysis:
   Denning and Buzen, "The operational analysis of queueing network models", 1978): a core that needs D µs for a
-  request is used to X · D / 1e6 at X requests/s, and the tier that is used most gives first.
+  request at saturation is used to X · D / 1e6 at X requests/s, and the tier that is used most gives first. Below
+  saturation a request costs more, for batches are smaller: that is idle time put to use, not lost capacity.
 - How long requests take by how busy that tier is follows from what was measured: waiting grows as u / (1 - u)
   (Kingman 1961; Allen and Cunneen's form for several servers), and since waiting times near saturation are close
   to exponential, each of their percentiles grows the same way. So p99(u) = base + slope · u / (1 - u), with both
@@ -16,17 +17,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-HIGHEST = 0.95  # nothing was measured above this
+HIGHEST = 0.95  # nothing is measured above this
 
 
 @dataclass(frozen=True)
 class Curve:
-    """p99 by utilisation of the busiest core, in ms."""
+    """p99 in ms by utilisation: the share of what the busiest core does at saturation."""
 
     base_ms: float
     slope_ms: float
@@ -95,17 +95,6 @@ def fit(points: Sequence[tuple[float, float]]) -> Curve:
         )
         base = 0.0
     return Curve(base, slope)
-
-
-def at_utilisation(points: Sequence[tuple[float, float]], utilisation: float) -> float:
-    """A cost between its measured points; outside of them the nearest."""
-    points = sorted(points)
-    if utilisation <= points[0][0]:
-        return points[0][1]
-    for (u, us), (next_u, next_us) in itertools.pairwise(points):
-        if utilisation <= next_u:
-            return us + (next_us - us) * (utilisation - u) / ((next_u - u) or 1)
-    return points[-1][1]
 
 
 def sized(need: Need, rate: float, allowed: float, max_cores: int) -> Tier:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ KEPT = Path(__file__).parent / "measured.json"
 """Curves that come with the repo: {"<engine> <lane>": a `bench curve` document}."""
 HEADROOM = 0.9  # of the utilisation at which the p99 reaches the promise: the curve is a fit, and load is uneven
 PARTS = ("proxy", "front", "store")
+OVERLOADED = 5
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Measured:
-    """Costs by part (µs per request) at a utilisation, p99 by utilisation, and where they are from."""
+    """Costs by part at saturation (µs per request), p99 by share of saturation, and where they are from."""
 
-    costs: Callable[[float], dict[str, float]]
+    costs: Mapping[str, float]
     points: list[tuple[float, float]]
     unloaded_ms: float  # p50 at the lowest rate that was measured
     curve_from: str
@@ -70,9 +71,9 @@ def measured(engine: str, lane: str, source: str | None = None, directory: Path 
         if (named["engine"], named["lane"]) != (engine, lane):
             raise UserError(f"{source} is of the {named['lane']} lane on {named['engine']}")
         curve, curve_from = named, source
-    if curve is None:
+    if curve is None or len(steady(curve["points"])) < 2:
         again = f"./griddle bench curve --engine {engine} --lane {lane}"
-        raise UserError(f"nothing was measured of the {lane} lane on {engine}: {again}")
+        raise UserError(f"too little was measured of the {lane} lane on {engine}: {again}")
     row, costs_from = None, curve_from
     if named and named.get("kind") != "curve":
         row, costs_from = _row(named, engine, lane), source
@@ -83,14 +84,26 @@ def measured(engine: str, lane: str, source: str | None = None, directory: Path 
             if document["machine"]["time"] > curve["machine"]["time"] and (row := _row(document, engine, lane)):
                 costs_from = path.name
                 break
-    points = [each for each in curve["points"] if each["p99_ms"] is not None]
+    points = steady(curve["points"])
     return Measured(
-        costs=_of_row(row) if row else _of_curve(curve["points"]),
-        points=[(each["core_share"], each["p99_ms"]) for each in points],
-        unloaded_ms=min((each["p50_ms"] for each in points), default=0.0),
+        costs=_costs(row["cpu_us_per_request"], row["database_us_per_request"])
+        if row
+        else _costs(curve["saturated"]["cpu_us"], curve["saturated"]["database_us"]),
+        points=[(each["share"], each["p99_ms"]) for each in points],
+        unloaded_ms=min(each["p50_ms"] for each in points),
         curve_from=curve_from,
         costs_from=costs_from,
     )
+
+
+def steady(points: Sequence[Mapping]) -> list[Mapping]:
+    """Those that tell of waiting: not where the generator was late, nor where the queue only grew.
+
+    A median far above the lowest is that of an overload: other work had lowered the saturation in the meantime.
+    """
+    told = [each for each in points if each["p99_ms"] is not None]
+    lowest = min((each["p50_ms"] for each in told), default=0.0)
+    return [each for each in told if each["p50_ms"] <= OVERLOADED * lowest]
 
 
 def answer(asked: Asked, seen: Measured) -> dict:
@@ -99,7 +112,7 @@ def answer(asked: Asked, seen: Measured) -> dict:
     allowed = HEADROOM * curve.utilisation(asked.p99_ms)
     if not allowed:
         raise UserError(f"a p99 of {asked.p99_ms:g} ms is below that of an idle path: {curve.base_ms:.1f} ms")
-    costs = seen.costs(allowed)
+    costs = dict(seen.costs)
     tiers = [model.sized(need, asked.rate, allowed, asked.max_cores) for need in needs(asked, costs)]
     first = min(tiers, key=lambda tier: tier.most_per_second)
     busiest = max(tier.utilisation for tier in tiers)
@@ -193,23 +206,5 @@ def _row(document: Mapping, engine: str, lane: str) -> Mapping | None:
     return rows[0] if rows else None
 
 
-def _of_row(row: Mapping) -> Callable[[float], dict[str, float]]:
-    costs = {part: us for part, us in row["cpu_us_per_request"].items() if part in PARTS}
-    costs["database"] = row["database_us_per_request"]
-    return lambda _: costs
-
-
-def _of_curve(points: list[Mapping]) -> Callable[[float], dict[str, float]]:
-    def at(utilisation: float) -> dict[str, float]:
-        found = {
-            part: model.at_utilisation(
-                [(each["core_share"], each["cpu_us"].get(part, 0.0)) for each in points], utilisation
-            )
-            for part in PARTS
-        }
-        found["database"] = model.at_utilisation(
-            [(each["core_share"], each["database_us"]) for each in points], utilisation
-        )
-        return found
-
-    return at
+def _costs(by_part: Mapping[str, float], database_us: float) -> dict[str, float]:
+    return {part: by_part.get(part, 0.0) for part in PARTS} | {"database": database_us}

@@ -73,6 +73,14 @@ def run(
         )
 
 
+def start(of: Host, script: str) -> subprocess.Popen[str]:
+    """A shell script on a host that goes on; its output is to be read from the process."""
+    command = ["ssh", *ssh_options(of), ssh_target(of), script]
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
 def run_on(hosts: Iterable[Host], script: str, seconds: float = 30) -> dict[str, str | None]:
     """{host: what the script printed} of all at once; None where it failed or the host was not reached."""
     hosts = list(hosts)

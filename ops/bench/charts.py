@@ -29,11 +29,12 @@ main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 4
 section { min-width: 0 } .wide { grid-column: 1 / -1; overflow-x: auto }
 svg { width: 100%; height: auto; display: block; font: 12px system-ui, sans-serif }
 svg text { fill: var(--soft) } svg .ink { fill: var(--ink) } .grid { stroke: var(--rule) }
-.limit { stroke: var(--bad); stroke-dasharray: 4 4 } svg .limit-name { fill: var(--bad) }
+.limit { stroke: var(--bad); stroke-dasharray: 4 4 }
+svg .limit-name { fill: var(--bad); paint-order: stroke; stroke: var(--ground); stroke-width: 4px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }
 td, th { padding: 4px 14px 4px 0; text-align: right; border-bottom: 1px solid var(--rule); font-weight: 400 }
 th { color: var(--soft); font-size: 13px } td:first-child, th:first-child { text-align: left }
-.text td { text-align: left; white-space: normal; overflow-wrap: anywhere }
+.text td, .text th { text-align: left; white-space: normal; overflow-wrap: anywhere }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 4px 0; font-size: 13px; color: var(--soft) }
 .legend i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 6px }
 """
@@ -79,8 +80,6 @@ def lines(
     if limit:
         y = at_y(limit[1])
         drawn.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        drawn.append(f'<text class="limit-name" x="{WIDTH - RIGHT}" y="{y - 5:.1f}" text-anchor="end">'
-                     f"{escape(limit[0])}</text>")  # fmt: skip
     for number, (name, each) in enumerate(series.items()):
         colour = number % COLOURS
         if not (dots and len(each) == 1):
@@ -92,6 +91,10 @@ def lines(
                 f"<title>{escape(name)}: {escape(x_text(x))}, {y:,.4g}</title></circle>"
                 for x, y in each
             ]
+    if limit:  # over the lines
+        y = at_y(limit[1]) - 5
+        drawn.append(f'<text class="limit-name" x="{WIDTH - RIGHT}" y="{y:.1f}" text-anchor="end">'
+                     f"{escape(limit[0])}</text>")  # fmt: skip
     picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(drawn)}</svg>'
     return _section(title, y_name, list(series), picture)
 

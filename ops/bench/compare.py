@@ -39,24 +39,25 @@ def bench_compare(a: str, b: str, *, as_json: bool) -> None:
 
 
 def compared(a: str, one: Mapping, b: str, other: Mapping) -> dict:
-    """{"lanes": {lane: {"rows": [...]}}, "differs": [...], "notes": [...]}."""
+    """{"lanes": {lane: {"rows": [...]}}, "differs": [...], "says": [...]}."""
     lanes = [lane for lane in one["lanes"] if lane in other["lanes"]]
     if not lanes:
         raise UserError(f"{a} and {b} have no lane in common")
+    found = {
+        lane: {
+            "a": one["lanes"][lane],
+            "b": other["lanes"][lane],
+            "rows": rows(one["lanes"][lane], other["lanes"][lane]),
+        }
+        for lane in lanes
+    }
     return {
         "kind": "compare",
         "a": a,
         "b": b,
-        "lanes": {
-            lane: {
-                "a": one["lanes"][lane],
-                "b": other["lanes"][lane],
-                "rows": rows(one["lanes"][lane], other["lanes"][lane]),
-            }
-            for lane in lanes
-        },
+        "lanes": found,
+        "says": [*map(_p99, found, found.values()), *notes(one, other)],
         "differs": where.differences(one["what"], other["what"]),
-        "notes": notes(one, other),
     }
 
 
@@ -73,8 +74,9 @@ def rows(a: Mapping, b: Mapping) -> list[dict]:
         )
         says = "no difference seen" if low <= 1 <= high else "higher" if low > 1 else "lower"
         ratio = b[name] / a[name] if a[name] else math.nan
-        found.append({"name": name.removesuffix("_ms"), "a": a[name], "b": b[name], "ratio": round(ratio, 3),
-                      "low": round(low, 3), "high": round(high, 3), "says": says})  # fmt: skip
+        label = name.removesuffix("_ms").replace("999", "99.9")
+        found.append({"name": label, "a": a[name], "b": b[name], "ratio": round(ratio, 3), "low": round(low, 3),
+                      "high": round(high, 3), "says": says})  # fmt: skip
     return found
 
 
@@ -120,10 +122,17 @@ def text(found: Mapping) -> str:
         cpu = [f"{name}: {part['shed']:,} shed, {sum(part['errors'].values()):,} errors"
                for name, part in (("A", each["a"]), ("B", each["b"]))]  # fmt: skip
         lines.append("; ".join(cpu))
-    lines += ["", *found["notes"]]
+    lines += ["", *found["says"]]
     if found["differs"]:
         lines += ["What ran differs:", *(f"  {line}" for line in found["differs"])]
     return "\n".join(lines)
+
+
+def _p99(lane: str, found: Mapping) -> str:
+    row = next(row for row in found["rows"] if row["name"] == "p99")
+    return (
+        f"{lane}: p99 of B is {row['ratio']:.2f} times A's ({row['low']:.2f} to {row['high']:.2f}): {row['says']}."
+    )
 
 
 def _short(name: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from ops import stores
 from ops.bench import generator, html, load, path, results
-from ops.bench.processes import busy_ns, children_ns, cpu_ns, family, prefer
+from ops.bench.processes import busy_ns, children_ns, cpu_ns, family, prefer, used_us
 from ops.bench.stacks import OURS, Running, Setting
 from ops.errors import UserError
 from ops.progress import say, step
@@ -69,7 +70,9 @@ def measured(
         return busy_ns(cores) - sum(used().values()) - children_ns()
 
     load.saturate(running.port, lane, plan.warm_up_seconds, plan.profiles, plan.connections, load_core)
+    before = used()
     top = load.saturate(running.port, lane, plan.saturation_seconds, plan.profiles, plan.connections, load_core)
+    saturated = _costs(before, used(), top.requests)
     points = []
     for share in SHARES:
         rate = share * top.requests_per_second
@@ -80,19 +83,24 @@ def measured(
         )  # fmt: skip
         running.check()
         length = plan.open_warm_up_seconds + plan.open_seconds
-        spent = {role: now - before[role] for role, now in used().items()}
-        database = spent.pop("database")
+        after = used()
+        path_ns = sum(after[role] - before[role] for role in after if role != "database")
         points.append(
             {
                 "share": share,
-                "core_share": round(sum(spent.values()) / 1e9 / length, 3),
+                "core_share": round(path_ns / 1e9 / length, 3),
                 "others_cores": round(max(0.0, (others_ns() - others) / 1e9 / length), 2),
-                "cpu_us": {role: round(ns / 1e3 / (rate * length), 1) for role, ns in spent.items() if ns},
-                "database_us": round(database / 1e3 / (rate * length), 1),
+                **_costs(before, after, rate * length),
                 **asdict(seen),
             }
         )
-    return {"saturated_per_second": round(top.requests_per_second), "points": points}
+    return {"saturated_per_second": round(top.requests_per_second), "saturated": saturated, "points": points}
+
+
+def _costs(before: Mapping[str, int], after: Mapping[str, int], requests: float) -> dict:
+    """{"cpu_us": by role, per request, "database_us"}."""
+    each = {role: round(us, 1) for role, us in used_us(before, after, requests).items()}
+    return {"database_us": each.pop("database"), "cpu_us": each}
 
 
 def _text(ms: float | None) -> str:

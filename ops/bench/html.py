@@ -109,9 +109,9 @@ def path(document: Mapping) -> str:
 def curve(document: Mapping) -> str:
     parts = []
     points = [each for each in document["points"] if each["p99_ms"] is not None]
-    series = {name: [(100 * each["core_share"], each[key]) for each in points]
+    series = {name: [(100 * each["share"], each[key]) for each in points]
               for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"))}  # fmt: skip
-    parts.append(charts.lines("Latency by use of the path's core", series, "%", "ms", log_y=True, dots=True))
+    parts.append(charts.lines("Latency by share of saturation", series, "%", "ms", log_y=True, dots=True))
     costs = {f"{each['share']:.0%} of saturation": each["cpu_us"] for each in document["points"]}
     parts.append(charts.bars("CPU time of a request", costs, "µs"))
     machine = document["machine"]
@@ -132,7 +132,7 @@ def compare(document: Mapping) -> str:
     if document["differs"]:
         parts.append(charts.table("What ran differs", ["", "A → B"], [line.split(": ", 1) for line in
                                                                      document["differs"]], text=True))  # fmt: skip
-    return charts.page(f"Griddle: {document['a']} and {document['b']}", document["notes"], parts)
+    return charts.page(f"Griddle: {document['a']} and {document['b']}", document["says"], parts)
 
 
 def capacity(document: Mapping) -> str:
@@ -145,7 +145,7 @@ def capacity(document: Mapping) -> str:
         for tier in tiers
         if tier["utilisation_one_lost"] is not None
     }
-    parts = [charts.bars("Utilisation", used | lost, "% of the cores meant for it", limit=100)]
+    parts = [charts.bars("Utilisation", used | lost, "% of saturation", limit=100)]
     curve = document["latency"]
     series = {"measured": [(100 * u, ms) for u, ms in curve["measured"]],
               "model": [(100 * u, ms) for u, ms in curve["model"]]}  # fmt: skip
@@ -172,8 +172,9 @@ def _percentiles(histograms: Mapping[str, str], limit: tuple[str, float] | None,
         deepest = math.log10(max(10, one.total_count / 10))
         series[name] = [(nines, percentile_ms(one, 100 * (1 - 10**-nines))) for nines in NINES if nines <= deepest]
     last = max(x for points in series.values() for x, _ in points)
+    title = f"{before}latency by percentile" if before else "Latency by percentile"
     return charts.lines(
-        f"{before}latency by percentile", series, "of requests took no longer", "ms", log_y=True, limit=limit,
+        title, series, "of requests took no longer", "ms", log_y=True, limit=limit,
         x_marks=[mark for mark in MARKS if mark <= last], x_text=lambda x: MARKS.get(x, f"{1 - 10**-x:.3%}"),
     )  # fmt: skip
 

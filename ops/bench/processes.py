@@ -115,6 +115,6 @@ def children_ns() -> int:
     return int((usage.ru_utime + usage.ru_stime) * 1e9)
 
 
-def used_us(before: Mapping[str, int], after: Mapping[str, int], requests: int) -> dict[str, float]:
+def used_us(before: Mapping[str, int], after: Mapping[str, int], requests: float) -> dict[str, float]:
     """CPU time per request by role, in microseconds, from two readings in nanoseconds."""
     return {role: (after[role] - before[role]) / 1000 / max(1, requests) for role in after}

@@ -301,14 +301,15 @@ class _Cpu(threading.Thread):
         self.cores: dict[str, dict[str, float]] = {}
         self.machine = 0.0
         if self.cluster and self.seconds >= 1:
+            self.reading = where.Reading(self.cluster, self.after, self.seconds)
             self.start()
 
     def run(self) -> None:
         time.sleep(self.after)
-        busy, at, before = _busy(), time.monotonic(), where.used(self.cluster)
-        time.sleep(max(0.0, self.seconds - (time.monotonic() - at)))
+        busy, at = _busy(), time.monotonic()
+        time.sleep(self.seconds)
         self.machine = (_busy() - busy) / (time.monotonic() - at)
-        self.cores = where.cores(before, where.used(self.cluster))
+        self.cores = self.reading.cores()
 
     def found(self, requests_per_second: float, generator_cores: float) -> dict:
         """cpu_us: by role, per request; others_cores: None where the cluster is not this machine."""

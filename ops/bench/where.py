@@ -34,10 +34,14 @@ for slot in /etc/griddle/slots/*/VERSION; do [ ! -e "$slot" ] || echo "release $
 """
 
 # CPU time is counted by control group whether or not the group has a cpu controller (cgroup-v2, cpu.stat).
+# Both readings are one script, so that a host under load need not take a connection in order to be read.
 _USED = """
-read -r up _ < /proc/uptime; echo "up $up"
 cd /sys/fs/cgroup/unified 2>/dev/null || cd /sys/fs/cgroup || exit
-grep -rs --include=cpu.stat usage_usec system.slice cpu.stat; true
+used() {{
+    read -r up _ < /proc/uptime; echo "up $up"
+    grep -rs --include=cpu.stat usage_usec system.slice cpu.stat
+}}
+echo ready; sleep {before}; used; echo; sleep {between}; used
 """
 _ROLES = {
     "nginx": "proxy",
@@ -79,24 +83,35 @@ def checkout() -> dict:
     return {"time": datetime.now(UTC).isoformat(timespec="seconds"), "git": described.stdout.strip()}
 
 
-def used(cluster: Cluster) -> dict[str, Used]:
-    """CPU time by host and role, of the hosts that are reached."""
-    said = hosts.run_on(cluster.hosts.values(), _USED)
-    return {name: parse_used(text) for name, text in said.items() if text}
+class Reading:
+    """Two readings of all hosts' CPU time, `before` seconds from when this returns and `between` seconds later."""
+
+    def __init__(self, cluster: Cluster, before: float, between: float) -> None:
+        script = _USED.format(before=before, between=between)
+        self._on = {host.name: hosts.start(host, script) for host in cluster.hosts.values()}
+        for name, process in list(self._on.items()):
+            if process.stdout.readline() != "ready\n":  # not reached: ssh gives up by itself
+                process.wait()
+                del self._on[name]
+
+    def cores(self) -> dict[str, dict[str, float]]:
+        """{host: {role: cores that it used meanwhile}}, when both are done."""
+        found = {}
+        for name, process in self._on.items():
+            before, _, after = process.communicate()[0].partition("\n\n")
+            if after:
+                found[name] = cores(parse_used(before), parse_used(after))
+        return found
 
 
-def cores(before: Mapping[str, Used], after: Mapping[str, Used]) -> dict[str, dict[str, float]]:
-    """{host: {role: cores that it used}} between two readings."""
-    found = {}
-    for name in before.keys() & after.keys():
-        seconds = after[name].at - before[name].at
-        roles = before[name].seconds.keys() | after[name].seconds.keys()
-        if seconds > 0:
-            found[name] = {
-                role: max(0.0, after[name].seconds.get(role, 0) - before[name].seconds.get(role, 0)) / seconds
-                for role in sorted(roles)
-            }
-    return found
+def cores(before: Used, after: Used) -> dict[str, float]:
+    """{role: cores that it used} between two readings of one host."""
+    seconds = after.at - before.at
+    roles = before.seconds.keys() | after.seconds.keys()
+    return {
+        role: max(0.0, after.seconds.get(role, 0) - before.seconds.get(role, 0)) / seconds
+        for role in sorted(roles)
+    }
 
 
 def us_per_request(cores_used: Mapping[str, Mapping[str, float]], requests_per_second: float) -> dict[str, float]:

@@ -290,7 +290,7 @@ def test_cpu_time_by_role_is_the_units_of_each() -> None:
     usage = {"": 12_000_000, "system.slice/": 5, f"{store}/": 1_500_000, "system.slice/nginx.service/": 1_400_000}
     usage |= {f"{store}/griddle-store@a-{n}.service/": 700_000 for n in (0, 1)}
     after = where.parse_used(text(110, usage))
-    found = where.cores({"h": before}, {"h": after})
+    found = {"h": where.cores(before, after)}
     assert found["h"] == pytest.approx({"proxy": 0.04, "store": 0.14, "other": 0.12})
     assert where.us_per_request(found, 1000) == pytest.approx({"proxy": 40, "store": 140, "other": 120})
 

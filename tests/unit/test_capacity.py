@@ -50,13 +50,6 @@ def test_no_fit_falls_with_utilisation_or_below_zero(points: list[tuple[float, f
     assert found.slope_ms >= 0
 
 
-def test_a_cost_between_its_points() -> None:
-    points = [(0.8, 30.0), (0.4, 50.0)]
-    assert [model.at_utilisation(points, u) for u in (0.1, 0.4, 0.6, 0.8, 0.9)] == pytest.approx(
-        [50, 50, 40, 30, 30]
-    )
-
-
 needs = st.builds(
     lambda us, machines, spare: model.Need("apps", us, machines, machines, min(spare, machines - 1)),
     st.floats(1, 500), st.integers(1, 6), st.integers(0, 1),
@@ -125,10 +118,14 @@ def test_more_fronts_for_longer_waits() -> None:
 def a_curve(us: float = 40.0, time: str = "2026-01-02") -> dict:
     points = [
         {"share": u, "core_share": u, "p50_ms": 0.5, "p99_ms": CURVE.p99_ms(u), "database_us": 8.0,
-         "cpu_us": {"proxy": us / 2, "store": us, "front": us}}
+         "cpu_us": {"proxy": us, "store": us, "front": us}}
         for u in (0.3, 0.6, 0.9)
     ]  # fmt: skip
-    return {"kind": "curve", "engine": "fdb", "lane": "direct", "points": points, "machine": {"time": time}}
+    saturated = {"cpu_us": {"proxy": us / 2, "store": us, "front": us}, "database_us": 8.0}
+    return {
+        "kind": "curve", "engine": "fdb", "lane": "direct", "saturated": saturated, "points": points,
+        "machine": {"time": time},
+    }  # fmt: skip
 
 
 def a_path(us: float, time: str) -> dict:
@@ -147,18 +144,24 @@ def test_the_newest_measurements_count(tmp_path: Path) -> None:
     put(tmp_path, "path", "1", a_path(77, "2026-01-01"))
     seen = report.measured("fdb", "direct", directory=tmp_path)
     assert (seen.curve_from, seen.costs_from) == ("bench-curve-2.json", "bench-curve-2.json")
-    assert seen.costs(0.5)["store"] == 40
+    assert seen.costs["store"] == 40
     put(tmp_path, "path", "2", a_path(33, "2026-01-03"))
     seen = report.measured("fdb", "direct", directory=tmp_path)
     assert (seen.curve_from, seen.costs_from) == ("bench-curve-2.json", "bench-path-2.json")
-    assert seen.costs(0.5) == {"proxy": 33, "front": 0, "store": 33, "database": 9}
+    assert seen.costs == {"proxy": 33, "front": 0, "store": 33, "database": 9}
+
+
+def test_points_of_an_overload_or_of_a_late_generator_are_left_out() -> None:
+    points = [{"share": u, "p50_ms": p50, "p99_ms": p99} for u, p50, p99 in
+              ((0.3, 2.0, 9.0), (0.5, None, None), (0.8, 3.0, 20.0), (0.9, 300.0, 800.0))]  # fmt: skip
+    assert [each["share"] for each in report.steady(points)] == [0.3, 0.8]
 
 
 def test_a_result_can_be_named(tmp_path: Path) -> None:
     put(tmp_path, "path", "1", a_path(77, "2026-01-01"))
     put(tmp_path, "curve", "1", a_curve(40))
     named = str(tmp_path / "bench-path-1.json")
-    assert report.measured("fdb", "direct", named, tmp_path).costs(0.5)["store"] == 77
+    assert report.measured("fdb", "direct", named, tmp_path).costs["store"] == 77
     for wrong in ("none", named):
         with pytest.raises(UserError):
             report.measured("fdb", "wsgi", wrong, tmp_path)
