@@ -80,7 +80,7 @@ def conducted(verb: Verb) -> Generator[StringCommand]:
     A dry run prints the plan. What is refused ends the run with exit code 2, before anything is changed.
     """
     if not state.is_executing:
-        plan = _planned(verb)
+        plan = planned(verb)
         for number, step in enumerate(plan.steps, 1):
             say(f"    {number}. {step.name}")
         if plan.steps:
@@ -91,7 +91,7 @@ def conducted(verb: Verb) -> Generator[StringCommand]:
     _conduct(verb)
 
 
-def _planned(verb: Verb) -> Plan:
+def planned(verb: Verb) -> Plan:
     """The plan, printed where it refuses.
 
     :raises SystemExit: refused
@@ -111,7 +111,7 @@ def _planned(verb: Verb) -> Plan:
 
 def _conduct(verb: Verb) -> None:
     cluster = model.cluster()
-    if not _planned(verb).steps:
+    if not planned(verb).steps:
         say(f"    {verb.title}: nothing is left to do")
         return
     document = lock.announcement(verb.title)

@@ -12,7 +12,7 @@ from pyinfra import host
 
 from deploys.base import deploy as base
 from deploys.component import component
-from deploys.conduct import conducted, conducts
+from deploys.conduct import conducted, conducts, planned
 from deploys.firewall import deploy as firewall
 from deploys.foundationdb import deploy as foundationdb
 from deploys.foundationdb.membership import Membership
@@ -21,6 +21,13 @@ from deploys.model import this_host
 
 join, leave = (host.data.get(key) or "" for key in ("join", "leave"))
 chosen = tuple(name for name in (host.data.get("coordinators") or "").split(",") if name)
+
+verb = None
+if conducts("fdb"):
+    what = "replace" if join and leave else "add" if join else "remove" if leave else "coordinators"
+    words = f"{leave} {join}" if join and leave else join or leave or " ".join(chosen)
+    verb = Membership(f"fdb {what} {words}", join, leave, chosen)
+    planned(verb)  # what is refused ends here, before the host that is to join is touched
 
 if join and this_host().name == join:
     component(base)
@@ -32,7 +39,5 @@ if join and this_host().name == join:
     foundationdb.configure()
     foundationdb.start()
 barrier(name="members | ready")
-if conducts("fdb"):
-    verb = "replace" if join and leave else "add" if join else "remove" if leave else "coordinators"
-    words = f"{leave} {join}" if join and leave else join or leave or " ".join(chosen)
-    conducted(name=f"fdb {verb} | {words}", verb=Membership(f"fdb {verb} {words}", join, leave, chosen))
+if verb:
+    conducted(name=f"members | {verb.title}", verb=verb)
