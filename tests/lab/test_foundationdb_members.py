@@ -99,7 +99,7 @@ def coordinators(lab: LabUnderTest) -> set[str]:
 def changes(lab: LabUnderTest, component: str) -> int:
     """How many operations of an apply have changed anything."""
     done = lab.pyinfra("-y", "--json", *APPLY[1:], f"component={component}")
-    return sum(operation["success"] for operation in json.loads(done.stdout)["results"].values())
+    return sum(operation["success"] for operation in json.loads(done.stdout)["results"]["operations"])
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(lab: LabUnderTest) -> None:
