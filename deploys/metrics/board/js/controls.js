@@ -50,10 +50,11 @@ export function controls(actions) {
       for (const radio of radios) radio.checked = isLive(view) && radio.value === view.range;
       byId("live").setAttribute("aria-pressed", isLive(view));
       byId("live").textContent = isLive(view) ? "● Live" : "Back to now";
+      if (!isLive(view)) byId("fresh").textContent = `${clock(view.from)} – ${clock(view.to)}`;
     },
+    /** When the store last answered. */
     fresh(view, shownAt, down) {
-      const fixed = view.from && `${clock(view.from)} – ${clock(view.to)}`;
-      byId("fresh").textContent = fixed ?? (shownAt ? `${down ? "last " : ""}${clock(shownAt)}` : "");
+      if (isLive(view) && shownAt) byId("fresh").textContent = `${down ? "last " : ""}${clock(shownAt)}`;
     },
   };
 }
