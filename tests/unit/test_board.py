@@ -294,6 +294,20 @@ def test_a_store_that_is_away_is_said_and_found_again(board: LocalBoard, window:
     assert all("502" in line for line in window.console())  # the browser's own words
 
 
+def test_a_host_that_lives_without_its_processes_is_no_good_host(shown: Browser) -> None:
+    running = {"store": 2, "front": 2, "feed": 1, "etcd": 1}
+    app, seen = {"groups": ["apps", "etcd"], "reports": True}, {"heard": 100, "disk_used": 50}
+    cases = [
+        [seen | {"runs": running}, "up"], [seen | {"runs": running | {"store": 0}}, "no store worker"],
+        [seen | {"runs": running | {"etcd": 0}}, "etcd is down"], [{"runs": running}, "never heard"],
+        [seen | {"runs": running, "disk_used": 90}, "disk fills"], [seen | {"heard": 40, "runs": {}}, "silent 61 s"],
+    ]  # fmt: skip
+    judged = (
+        "import('/js/health.js').then((h) => arguments[1].map(([seen]) => h.host(arguments[0], seen, 101).word))"
+    )
+    assert shown.run(judged, app, cases) == [word for _, word in cases]
+
+
 def test_numbers_for_people(shown: Browser) -> None:
     cases = [
         ["share", 0.99999, "99.99 %"], ["share", 1, "100 %"], ["/s", 1180, "1,180/s"], ["/s", 51234, "51.2 k/s"],

@@ -20,6 +20,11 @@ let slow = null; // what is asked once a minute: {asked, hour, silence}
 let shownAt = null;
 let refreshing = null;
 
+// What this page does not understand is said on it, too.
+for (const kind of ["error", "unhandledrejection"]) {
+  window.addEventListener(kind, (event) => say(`This page fails: ${(event.reason ?? event.error)?.message}`));
+}
+
 const cluster = await (await fetch("cluster.json")).json();
 const hostNames = cluster.hosts.map((host) => host.name);
 
@@ -47,7 +52,11 @@ const hub = {
 };
 const actions = {
   range: (range) => look({ range, from: null, to: null }),
-  host: (name) => look({ host: name === view.host ? null : name }),
+  /** Brings out a host's lines, or no host's any more. */
+  host(name) {
+    const host = name === view.host ? null : name;
+    if (host !== view.host) look({ host });
+  },
   toggle: () => (isLive(view) ? hub.zoom(...Object.values(stretch(view, now()))) : hub.live()),
   repaint: () => charts.forEach((chart) => chart.repaint()),
 };
@@ -122,6 +131,11 @@ async function numbers() {
   return { ...slow, ...seen };
 }
 
+function say(failure) {
+  if (byId("banner").textContent !== failure) byId("banner").textContent = failure;
+  byId("banner").hidden = !failure;
+}
+
 /** One refresh at a time; whoever asks while one runs gets one more after it. */
 function refresh() {
   if (refreshing) refreshing.again = true;
@@ -152,8 +166,7 @@ async function refreshOnce() {
     failure = `The metrics store does not answer: ${error.message}. Lights and numbers are unknown, ` +
       (shownAt ? `charts are from ${clock(shownAt)}.` : "nothing has been seen yet.");
   }
-  if (byId("banner").textContent !== failure) byId("banner").textContent = failure;
-  byId("banner").hidden = !failure;
+  say(failure);
   document.body.classList.toggle("is-down", Boolean(failure));
   sections.show(seen, within(shown), at, view);
   buttons.fresh(view, shownAt, Boolean(failure));

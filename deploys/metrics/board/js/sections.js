@@ -116,16 +116,18 @@ export class Sections {
     return cells;
   }
 
-  #hosts({ hosts: seen, silence, etcd }, at, view, blind) {
+  #hosts({ hosts: seen, silence, etcd, fdb }, at, view, blind) {
     const column = Object.fromEntries(Object.entries(seen ?? {}).map(([name, series]) => [name, by(series, "host")]));
     const longAgo = by(silence?.heard, "host");
-    const running = by(etcd?.up, "host");
+    const [members, processes] = [by(etcd?.up, "host"), by(fdb?.process, "host")];
     return this.cluster.hosts.map((host) => {
       const { name } = host;
       const heard = column.heard?.get(name) ?? longAgo.get(name);
-      const runs = { nginx: column.nginx?.get(name) ?? 0, etcd: running.get(name) ?? 0 };
-      for (const unit of ["store", "front", "feed"]) runs[unit] = 0;
+      const runs = { nginx: column.nginx?.get(name) ?? 0, store: 0, front: 0, feed: 0 };
       for (const { labels, value } of seen?.workers ?? []) if (labels.host === name) runs[labels.unit] = value;
+      // Others tell of these: where they tell nothing at all, it is not this host that is to blame.
+      if (members.size) runs.etcd = members.get(name) ?? 0;
+      if (processes.size) runs.fdb = processes.get(name) ?? 0;
       const verdict = blind
         ? { state: "unknown", word: "no data" }
         : health.host(host, { heard, runs, disk_used: column.disk_used?.get(name) }, at);
