@@ -300,7 +300,8 @@ def test_a_host_that_lives_without_its_processes_is_no_good_host(shown: Browser)
     cases = [
         [seen | {"runs": running}, "up"], [seen | {"runs": running | {"store": 0}}, "no store worker"],
         [seen | {"runs": running | {"etcd": 0}}, "etcd is down"], [{"runs": running}, "never heard"],
-        [seen | {"runs": running, "disk_used": 90}, "disk fills"], [seen | {"heard": 40, "runs": {}}, "silent 61 s"],
+        [seen | {"runs": running, "disk_used": 90}, "disk fills"],
+        [seen | {"heard": 40, "runs": {}}, "silent 61 s"],
     ]  # fmt: skip
     judged = (
         "import('/js/health.js').then((h) => arguments[1].map(([seen]) => h.host(arguments[0], seen, 101).word))"

@@ -152,23 +152,22 @@ function refresh() {
 async function refreshOnce() {
   const shown = stretch(view, now());
   const at = view.to ?? now();
-  let seen = null;
   let failure = "";
   try {
-    let found;
-    [seen, found] = await Promise.all([numbers(), samples(question(shown), shown.to)]);
+    const [seen, found] = await Promise.all([numbers(), samples(question(shown), shown.to)]);
     marks = happenings(found);
+    sections.show(seen, within(shown), at, view);
     await loadCharts(shown);
     shownAt = now();
   } catch (error) {
     if (!(error instanceof StoreDown)) throw error;
-    [seen, slow] = [null, null];
+    slow = null;
+    sections.show(null, within(shown), at, view);
     failure = `The metrics store does not answer: ${error.message}. Lights and numbers are unknown, ` +
       (shownAt ? `charts are from ${clock(shownAt)}.` : "nothing has been seen yet.");
   }
   say(failure);
   document.body.classList.toggle("is-down", Boolean(failure));
-  sections.show(seen, within(shown), at, view);
   buttons.fresh(view, shownAt, Boolean(failure));
 }
 
