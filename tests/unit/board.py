@@ -163,7 +163,7 @@ def _host(host: str, groups: frozenset[str], at: int, slow_since: float) -> Iter
         yield counter("griddle_store_batches", 130, **labels)
         yield from _buckets("griddle_store_read_ms", 400, slow / 2, passed, at, host=host, **labels)
         yield from _buckets("griddle_store_write_ms", 8, 0.05, passed, at, host=host, **labels)
-        yield from _buckets("griddle_front_ms", 60, slow, passed, at, host=host, **labels)
+        yield from _buckets("griddle_front_answer_ms", 60, slow, passed, at, host=host, **labels)
         yield counter("griddle_front_answers", 60, status="200", **labels)
         yield counter("griddle_feed_events", 6, **labels)
     if "etcd" in groups:

@@ -309,6 +309,17 @@ def test_a_host_that_lives_without_its_processes_is_no_good_host(shown: Browser)
     assert shown.run(judged, app, cases) == [word for _, word in cases]
 
 
+def test_nobody_reading_is_neither_kept_nor_broken(shown: Browser) -> None:
+    cases = [
+        [{"share": None, "reads": 0}, "no reads"], [{"share": None, "reads": None}, "no data"],
+        [{"share": 0.99, "reads": 5}, "kept"], [{"share": 0, "reads": None}, "broken"],
+    ]  # fmt: skip
+    judged = (
+        "import('/js/health.js').then((h) => arguments[0].map(([seen]) => h.promise(seen, {share: 0.99}).word))"
+    )
+    assert shown.run(judged, cases) == [word for _, word in cases]
+
+
 def test_numbers_for_people(shown: Browser) -> None:
     cases = [
         ["share", 0.99999, "99.99 %"], ["share", 1, "100 %"], ["/s", 1180, "1,180/s"], ["/s", 51234, "51.2 k/s"],

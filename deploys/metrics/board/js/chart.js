@@ -24,6 +24,7 @@ export class Chart {
   constructor(spec, hub) {
     this.spec = spec;
     this.hub = hub;
+    this.ofEvents = JSON.stringify(spec.query).includes("_bucket");
     this.names = [];
     this.rows = [];
     this.marks = [];
@@ -61,11 +62,13 @@ export class Chart {
     const known = this.rows.findLastIndex((row) => row.slice(1).some((value) => value !== null));
     this.newest = known < 0 ? null : known;
     const silence = known < 0 ? 0 : (this.rows.length - 1 - known) * stretch.step;
-    const stale = live && silence > Math.max(STALE_S, STALE_STEPS * stretch.step);
+    const silent = live && silence > Math.max(STALE_S, STALE_STEPS * stretch.step);
     const newest = known < 0 ? 0 : stretch.from + known * stretch.step;
-    this.say(known < 0 ? "no data in this time" : stale ? `stale: nothing since ${clock(newest)}` : "");
-    this.figure.classList.toggle("is-empty", known < 0);
-    this.figure.classList.toggle("is-stale", stale);
+    // Latencies end where nothing happens; numbers that are sent in any case end where something is wrong.
+    const ended = this.ofEvents ? `nothing measured since ${clock(newest)}` : `stale: nothing since ${clock(newest)}`;
+    this.say(known < 0 ? "no data in this time" : silent ? ended : "");
+    this.figure.classList.toggle("is-ended", silent);
+    this.figure.classList.toggle("is-stale", silent && !this.ofEvents);
     this.#draw();
     this.#tell(null);
     const values = this.#valuesAt(this.newest);

@@ -5,10 +5,9 @@ import { quantity, share, span } from "./format.js";
 export const SILENT_S = 15; // every host's heartbeat comes each second
 const DISK_FULL_PERCENT = 85;
 
-/** @param {{share: ?number, reads: ?number}} seen over some time */
+/** @param {{share: ?number, reads: ?number}} seen over some time; null where not known */
 export function promise(seen, promised) {
-  if (!seen || seen.reads === null || seen.reads === undefined) return { state: "unknown", word: "no data" };
-  if (!(seen.reads > 0 || seen.share >= 0)) return { state: "unknown", word: "no reads" };
+  if (seen.share === null) return { state: "unknown", word: seen.reads === 0 ? "no reads" : "no data" };
   return seen.share >= promised.share ? { state: "ok", word: "kept" } : { state: "bad", word: "broken" };
 }
 

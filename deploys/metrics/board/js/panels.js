@@ -19,6 +19,10 @@ const latest = (inner) => `last_over_time(${inner}[$h])`;
 const tcp = (kind) => perHost(`rate(protocols_protocol_counter{kind="${kind}"}[$h])`);
 const fdbRate = (what) => `sum(${latest(`griddle_fdb_per_second{what="${what}"}`)})`;
 
+/** Counters that begin with their first event: where none has come and others count on, that is a zero. */
+const orNone = (counter, label, others) =>
+  `sum by (${label}) (rate(${counter}[$w])) or label_set(0 * sum(rate(${others}[$w])) ifnot sum(rate(${counter}[$w])), "${label}", "none")`;
+
 /** From zero to above the limit, so that one sees how far away it is. */
 const toLimit = (limit) => (values) => [0, Math.max(limit, ...values) * 1.12];
 
@@ -56,7 +60,7 @@ export function panels({ within_ms, share }) {
       { id: "proxy-p99", title: "p99 of reads, by proxy", unit: "ms", by: "host", limit: promised, query: p99("griddle_read", "host") },
       { id: "lane-p99", title: "p99 of reads, by lane", unit: "ms", by: "lane", limit: promised, query: p99("griddle_read", "lane") },
       { id: "requests", title: "Requests", note: "per second, all of nginx's", unit: "/s", by: "host", query: perHost("rate(griddle_nginx_requests[$h])") },
-      { id: "shed", title: "Shed reads, by reason", note: "per second", unit: "/s", by: "reason", query: "sum by (reason) (rate(griddle_read_shed[$w]))" },
+      { id: "shed", title: "Shed reads, by reason", note: "per second", unit: "/s", by: "reason", query: orNone("griddle_read_shed", "reason", "griddle_read_ms_count") },
       { id: "connections", title: "Client connections", unit: "", by: "host", query: perHost(latest('griddle_nginx_connections{state="active"}')) },
       { id: "write-p99", title: "p99 of writes, by proxy", unit: "ms", by: "host", query: p99("griddle_write", "host") },
     ],
@@ -64,8 +68,8 @@ export function panels({ within_ms, share }) {
       { id: "store-reads", title: "Store: requests", note: "per second", unit: "/s", by: "host", query: perHost("rate(griddle_store_requests[$w])") },
       { id: "store-p99", title: "Store: p99 of the engine", note: "a batch of reads", unit: "ms", by: "host", query: p99("griddle_store_read", "host") },
       { id: "batch", title: "Store: requests per batch", unit: "", by: "host", query: `${perHost("rate(griddle_store_requests[$w])")} / ${perHost("rate(griddle_store_batches[$w])")}` },
-      { id: "refused", title: "Store: not served, by reason", note: "per second", unit: "/s", by: "status", query: "sum by (status) (rate(griddle_store_refused[$w]))" },
-      { id: "front-p99", title: "Front: p99 in the handler", unit: "ms", by: "host", query: p99("griddle_front", "host") },
+      { id: "refused", title: "Store: not served, by reason", note: "per second", unit: "/s", by: "status", query: orNone("griddle_store_refused", "status", "griddle_store_requests") },
+      { id: "front-p99", title: "Front: p99 in the handler", unit: "ms", by: "host", query: p99("griddle_front_answer", "host") },
       { id: "front-answers", title: "Front: answers, by status", note: "per second", unit: "/s", by: "status", query: "sum by (status) (rate(griddle_front_answers[$w]))" },
       { id: "transactions", title: "Store: p99 of transactions", unit: "ms", by: "host", query: p99("griddle_store_write", "host") },
       { id: "feed", title: "Feed: events", note: "taken from the log, per second", unit: "/s", by: "host", query: perHost("rate(griddle_feed_events[$w])") },

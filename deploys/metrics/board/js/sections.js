@@ -52,7 +52,7 @@ export class Sections {
     const known = seen ?? {};
     const promised = this.cluster.promise;
     const now = values(known.now);
-    const kept = health.promise(known.now && now, promised);
+    const kept = health.promise(now, promised);
     const hosts = this.#hosts(known, at, view, !seen);
     const gates = this.#database(known.fdb);
     const members = this.#members(known.etcd);
