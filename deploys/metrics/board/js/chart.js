@@ -19,15 +19,16 @@ const STALE_S = 20; // what collectd sends every 10 s may be this late
 export class Chart {
   /**
    * @param spec an entry of panels.js
-   * @param hub what charts share: cursor(time), zoom(from, to)
+   * @param actions main.js's: cursor(time), zoom(from, to), live()
    */
-  constructor(spec, hub) {
+  constructor(spec, actions) {
     this.spec = spec;
-    this.hub = hub;
+    this.actions = actions;
     this.ofEvents = JSON.stringify(spec.query).includes("_bucket");
     this.names = [];
     this.rows = [];
     this.marks = [];
+    this.at = null; // the time under the cursor
     this.legend = element("ul", { class: "legend" });
     this.state = element("p", { class: "chart-state", hidden: true });
     this.plot = element("div", { class: "plot", tabindex: 0, role: "img", "aria-label": `${spec.title}: no data yet` });
@@ -70,7 +71,7 @@ export class Chart {
     this.figure.classList.toggle("is-ended", silent);
     this.figure.classList.toggle("is-stale", silent && !this.ofEvents);
     this.#draw();
-    this.#tell(null);
+    this.point(this.at);
     const values = this.#valuesAt(this.newest);
     this.plot.setAttribute("aria-label", `${this.spec.title}, ${this.spec.note ?? ""}: ${values || "no data"}`);
   }
@@ -82,6 +83,7 @@ export class Chart {
 
   /** Shows the values at a time; null: the newest again. */
   point(time) {
+    this.at = time;
     if (!this.graph) return;
     const row = time === null ? null : this.#rowAt(time);
     this.cursor.hidden = row === null;
@@ -160,8 +162,8 @@ export class Chart {
         },
       },
       underlayCallback: (canvas, area, graph) => this.#underlay(canvas, area, graph),
-      highlightCallback: (_, milliseconds) => this.hub.cursor(milliseconds / 1000),
-      unhighlightCallback: () => this.hub.cursor(null),
+      highlightCallback: (_, milliseconds) => this.actions.cursor(milliseconds / 1000),
+      unhighlightCallback: () => this.actions.cursor(null),
     });
   }
 
@@ -239,22 +241,22 @@ export class Chart {
 
   #listen() {
     this.plot.addEventListener("keydown", (event) => this.#key(event));
-    this.plot.addEventListener("blur", () => this.hub.cursor(null));
+    this.plot.addEventListener("blur", () => this.actions.cursor(null));
     this.plot.addEventListener("pointerdown", (event) => this.#drag(event));
-    this.plot.addEventListener("dblclick", () => this.hub.live());
+    this.plot.addEventListener("dblclick", () => this.actions.live());
   }
 
   #key(event) {
     if (!this.rows.length) return;
     const last = this.rows.length - 1;
-    const at = this.pointed ?? last + 1;
+    const at = (this.at && this.#rowAt(this.at)) ?? last + 1;
     const stride = event.shiftKey ? 10 : 1;
     const to = { ArrowLeft: at - stride, ArrowRight: at + stride, Home: 0, End: last }[event.key];
-    if (event.key === "Escape") this.hub.cursor(null);
+    if (event.key === "Escape") this.actions.cursor(null);
     else if (to !== undefined && !event.ctrlKey && !event.metaKey && !event.altKey) {
-      this.pointed = Math.max(0, Math.min(last, to));
-      const time = this.stretch.from + this.pointed * this.stretch.step;
-      this.hub.cursor(time, `${clock(time)}: ${this.#valuesAt(this.pointed)}`);
+      const row = Math.max(0, Math.min(last, to));
+      const time = this.stretch.from + row * this.stretch.step;
+      this.actions.cursor(time, `${clock(time)}: ${this.#valuesAt(row)}`);
       event.preventDefault();
     }
   }
@@ -275,7 +277,7 @@ export class Chart {
       const [from, to] = [start, clientX - left].sort((a, b) => a - b);
       if (to - from < CLICK_PX) return;
       const seconds = (pixel) => Math.round(this.graph.toDataXCoord(pixel) / 1000);
-      this.hub.zoom(Math.max(seconds(from), this.stretch.from), Math.min(seconds(to), this.stretch.to));
+      this.actions.zoom(Math.max(seconds(from), this.stretch.from), Math.min(seconds(to), this.stretch.to));
     };
     window.addEventListener("pointermove", move);
     window.addEventListener("pointerup", end, { once: true });

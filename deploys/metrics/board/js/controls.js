@@ -7,7 +7,7 @@ import { RANGES, isLive } from "./view.js";
 
 const THEMES = { auto: "◐", light: "☼", dark: "☾" };
 
-/** @param actions what main.js can do: range(name), toggle(), host(name), repaint() */
+/** @param actions main.js's: range(name), toggle(), host(name), repaint() */
 export function controls(actions) {
   const radios = Object.keys(RANGES).map((range) => {
     const radio = element("input", { type: "radio", name: "range", id: `range-${range}`, value: range });

@@ -36,28 +36,33 @@ function look(changes) {
   changed();
 }
 
+function pause() {
+  const { from, to } = stretch(view, now());
+  look({ from, to });
+}
+
 function changed() {
   slow = null;
   buttons.show(view);
   refresh();
 }
 
-const hub = {
+/** What charts, buttons and keys can do. */
+const actions = {
   cursor(time, spoken = "") {
     for (const chart of charts) chart.point(time);
     if (spoken) byId("spoken").textContent = spoken;
   },
   zoom: (from, to) => look({ from, to }),
   live: () => look({ from: null, to: null }),
-};
-const actions = {
   range: (range) => look({ range, from: null, to: null }),
   /** Brings out a host's lines, or no host's any more. */
   host(name) {
     const host = name === view.host ? null : name;
     if (host !== view.host) look({ host });
   },
-  toggle: () => (isLive(view) ? hub.zoom(...Object.values(stretch(view, now()))) : hub.live()),
+  /** Stands still at what is shown, or goes on. */
+  toggle: () => (isLive(view) ? pause() : actions.live()),
   repaint: () => charts.forEach((chart) => chart.repaint()),
 };
 
@@ -78,7 +83,7 @@ function makeCharts() {
   for (const [section, specs] of Object.entries(panels(cluster.promise))) {
     if (section === "fdb" && cluster.store !== "fdb") continue;
     for (const spec of specs) {
-      const chart = new Chart(spec, hub);
+      const chart = new Chart(spec, actions);
       byId(section).querySelector(".charts").append(chart.figure);
       made.push(chart);
     }

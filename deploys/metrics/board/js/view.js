@@ -1,7 +1,7 @@
 // What the operator looks at, kept in the address after the #, so that a link keeps it.
 
 export const RANGES = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400, "7d": 604800 };
-export const DEFAULT = { range: "15m", from: null, to: null, host: null };
+const DEFAULT = { range: "15m", from: null, to: null, host: null };
 
 /** "#range=1h&host=app1", or "#from=…&to=…" for a fixed stretch of time (Unix seconds). */
 export function read(hash) {
