@@ -21,6 +21,7 @@ def test_every_reporting_host_runs_a_daemon_and_one_host_the_store(fake, tmp_pat
     assert ran["metrics | configuration"] == REPORTING
     assert ran["metrics | the StatsD daemon runs its configuration"] == REPORTING
     assert ran["metrics | the store runs its configuration"] == ["metrics1"]
+    assert ran["metrics | nginx serves the board"] == ["metrics1"]
     assert run.operations[-1] == ("metrics | gate: every host's StatsD counters arrive", ["metrics1"])
 
 

@@ -203,6 +203,7 @@ def _fdb(cluster: Cluster, at: int, down: set[str]) -> Iterator[str]:
     for what, value in (("read_version", 0.0011), ("read", 0.0006), ("commit", 0.0042)):
         yield sample("griddle_fdb_probe_seconds", value * (1 + 0.2 * wave), at, what=what)
     yield sample("griddle_fdb_clients", 9, at)
+    yield sample("griddle_fdb_recovered_seconds", at % 100_000, at)
     for host in cluster.group("fdb"):
         if host.name not in down:
             labels = {"host": host.name, "process": f"{host.address}:4500"}

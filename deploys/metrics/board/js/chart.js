@@ -37,7 +37,7 @@ export class Chart {
     this.canvas = element("div", { class: "canvas" });
     this.plot.append(this.canvas, this.cursor, this.selection, this.state);
     this.figure = element("figure", { class: "chart", id: spec.id }, [
-      element("figcaption", {}, [element("h4", {}, [spec.title]), element("p", { class: "note" }, [spec.note ?? ""])]),
+      element("figcaption", {}, [element("h3", {}, [spec.title]), element("p", { class: "note" }, [spec.note ?? ""])]),
       this.plot,
       this.legend,
     ]);

@@ -59,6 +59,7 @@ export const fdb = {
   lag: "last_over_time(griddle_fdb_lag_seconds[40s])",
   queue: "last_over_time(griddle_fdb_queue_bytes[40s])",
   rate: 'last_over_time(griddle_fdb_per_second{what=~"read_versions|commits|conflicts"}[40s])',
+  recovered: "last_over_time(griddle_fdb_recovered_seconds[40s])",
   clients: "last_over_time(griddle_fdb_clients[40s])",
   process: "count by (host, version) (last_over_time(griddle_fdb_process[40s]))",
 };

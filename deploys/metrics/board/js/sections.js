@@ -159,6 +159,7 @@ export class Sections {
       ["Read versions", quantity(rate.get("read_versions"), "/s")],
       ["Commits", quantity(rate.get("commits"), "/s")],
       ["Conflicts", quantity(rate.get("conflicts"), "/s")],
+      ["Last recovery", one(seen?.recovered) === null ? UNKNOWN : `${span(one(seen.recovered))} ago`],
       ["Clients", quantity(one(seen?.clients), "")],
     ];
     replace(byId("fdb-facts"), facts.map(([name, value]) =>
