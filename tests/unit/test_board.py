@@ -94,7 +94,8 @@ def ask(board: LocalBoard, path: str, method: str = "GET") -> tuple[int, dict[st
     ("method", "path", "status"),
     [
         ("GET", "/", 200), ("HEAD", "/", 200), ("GET", "/js/main.js", 200), ("GET", "/dygraph.min.js", 200),
-        ("GET", "/cluster.json", 200), ("GET", "/api/v1/query?query=1&timeout=never", 200), ("GET", "/api/v1/query?query=1", 200),
+        ("GET", "/cluster.json", 200), ("GET", "/api/v1/query?query=1", 200),
+        ("GET", "/api/v1/query?query=1&timeout=never", 200),
         ("GET", "/api/v1/query_range?query=1&start=-5m&step=60", 200), ("GET", "/api/v1/query?query=(", 422),
         ("POST", "/api/v1/query?query=1", 405), ("POST", "/", 405), ("DELETE", "/api/v1/query", 405),
         ("GET", "/api/v1/admin/tsdb/delete_series?match[]=up", 404), ("GET", "/api/v1/export?match[]=up", 404),
