@@ -37,8 +37,10 @@ class Browser:
 
     def scheme(self, name: str) -> None:
         """What the system prefers: light or dark."""
-        feature = {"name": "prefers-color-scheme", "value": name}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        # Without smooth scrolling: what is clicked must stand still.
+        wishes = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"}
+        features = [{"name": wish, "value": value} for wish, value in wishes.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def open(self, address: str) -> None:
         """A page of its own, even where only the part after # differs."""
