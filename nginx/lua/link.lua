@@ -19,7 +19,7 @@ local LOOK_SECONDS = 0.5 -- how often an idle connection looks whether this ngin
 local READ_BYTES = 65536
 local REPLY_LIMIT_BYTES = 1048576 -- far above the largest value: a longer reply is none
 -- What a timer allocates is given back when it ends: now and then a connection makes way for a new one.
-local QUESTIONS_MOST = 1000000
+local QUESTIONS_MOST = 100000
 
 local waiters = {} -- those that no request uses
 

@@ -257,6 +257,32 @@ def test_a_late_reply_answers_nobody_else(tmp_path: Path) -> None:
     assert answers[0].status == 503
 
 
+def test_a_connection_that_makes_way_for_a_new_one_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = lua_files()
+    link = files["link.lua"].replace("QUESTIONS_MOST = 100000", "QUESTIONS_MOST = 7")
+    assert link != files["link.lua"]
+    monkeypatch.setattr("tests.unit.serving.lua_files", lambda: files | {"link.lua": link})
+    serving = ServingPath(tmp_path / "makes-way", proxy={"deadline_ms": 2000})
+    serving.start_store()
+    serving.start_nginx()
+    try:
+        statuses: list[int] = []
+
+        def work() -> None:
+            statuses.extend(serving.ask("GET", "/v1/profiles/nobody").status for _ in range(50))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert statuses == [404] * 200
+    finally:
+        serving.stop()
+
+
 def test_reloads_under_load_lose_no_read_and_leave_no_worker(tmp_path: Path) -> None:
     serving = ServingPath(tmp_path / "reload")
     serving.start_store()
