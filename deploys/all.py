@@ -23,8 +23,12 @@ from deploys.smoke import smoke
 
 marked("deploy")
 
-fdb = ("fdb", "apps") if cluster().store_engine == "fdb" else ("none",)
-backed_up = ("metrics",) if cluster().store_engine == "fdb" and cluster().data["fdb_backup_url"] else ("none",)
+# The metrics host asks the database for its state: the backup makes it a client, too.
+backup_wanted = bool(cluster().data["fdb_backup_url"])
+fdb = ("fdb", "apps") if backup_wanted else ("fdb", "apps", "metrics")
+backed_up = ("metrics",) if backup_wanted else ("none",)
+if cluster().store_engine != "fdb":
+    fdb = backed_up = ("none",)
 
 component(base)
 component(firewall)
@@ -34,7 +38,7 @@ component(etcd, "etcd")
 component(etcd.client, "apps", "proxies", "metrics")
 component(foundationdb, *fdb)
 component(backup, *backed_up)
-component(metrics, "metrics", "apps", "proxies")
+component(metrics, "proxies", "apps", "etcd", "fdb", "metrics", "load")
 barrier(name="stores | ready")
 
 component(app, "apps")

@@ -12,7 +12,7 @@ DEBIAN_PACKAGES: dict[str, list[str]] = {
     "etcd": ["etcd-client", "etcd-server"],
     "foundationdb": [],  # its own artifacts, see artifacts.toml
     "metrics": ["collectd-core"],
-    "metrics-store": ["victoria-metrics"],
+    "metrics-store": ["python3", "victoria-metrics"],
     # charts: the one library in Debian 12 that is made for time series, draws on a canvas (fast), needs no other
     # library and is its newest version (2.2.1); 37 kB on the wire
     "metrics-board": ["libjs-dygraphs", "nginx-light"],
@@ -25,7 +25,9 @@ DEBIAN_PACKAGES: dict[str, list[str]] = {
 _COMPONENTS_OF: dict[str, tuple[str, ...]] = {
     "apps": ("app", "metrics"),
     "proxies": ("proxy", "metrics", "app"),
-    "etcd": ("etcd",),
+    "etcd": ("etcd", "metrics"),
+    "fdb": ("metrics",),
+    "load": ("metrics",),
     "metrics": ("metrics", "metrics-store", "metrics-board"),
 }
 

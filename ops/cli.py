@@ -64,6 +64,25 @@ def down() -> None:
     lab.down(CHECKOUT)
 
 
+@griddle.command(name="status")
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path),
+    default=CHECKOUT / "inventory" / "lab.py",
+    help="The cluster: inventory/prod.py, or another.  [default: the lab's]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for scripts.")
+def cluster_status(inventory: Path, as_json: bool) -> None:
+    """The cluster on one screen: the promise, hosts, versions, releases, gates, what was done last.
+
+    Answers in under three seconds, also with hosts down. Everything but which hosts answer comes from the
+    metrics host; without it the exit code is 1, and the hosts are shown all the same.
+    """
+    from ops import status as body
+
+    body.status(inventory, as_json)
+
+
 @griddle.command()
 @click.option(
     "--port",
@@ -115,6 +134,15 @@ def path(engine: str | None, as_json: bool, rounds: int, quick: bool) -> None:
     from ops.bench import path as body
 
     body.bench_path(engine, as_json=as_json, rounds=rounds, quick=quick)
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, in nanoseconds.")
+def counting(as_json: bool) -> None:
+    """What it costs a request to be counted, in nginx and in the services. Takes seconds; needs nginx."""
+    from ops.bench import counting as body
+
+    body.bench_counting(as_json)
 
 
 @bench.command()

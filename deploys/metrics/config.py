@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
+from deploys.config import PKI
+from deploys.foundationdb import config as foundationdb
+from deploys.foundationdb.status import Limits
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import File
 
-TEMPLATES = Path(__file__).parent / "templates"
+HERE = Path(__file__).parent
+TEMPLATES = HERE / "templates"
 
 DAEMON = "collectd.service"
 DAEMON_CONF = "/etc/collectd/collectd.conf"
@@ -19,14 +25,43 @@ STORE = "victoria-metrics.service"
 STORE_ARGUMENTS = "/etc/default/victoria-metrics"
 STORE_RELABELLING = "/etc/victoria-metrics/relabel.yml"
 STORE_DROP_IN = f"/etc/systemd/system/{STORE}.d/griddle.conf"
+STORE_SCRAPING = "/etc/victoria-metrics/scrape.yml"
+
+HOST_METRICS = "griddle-host-metrics.service"
+HOST_METRICS_UNIT = f"/etc/systemd/system/{HOST_METRICS}"
+HOST_METRICS_PROGRAM = "/usr/local/lib/griddle/host-metrics"
+
+EXPORTER = "griddle-metrics-exporter.service"
+EXPORTER_UNIT = f"/etc/systemd/system/{EXPORTER}"
+EXPORTER_CODE = "/usr/local/lib/griddle/exporter"
+EXPORTER_CONF = "/etc/griddle/metrics-exporter.json"
+# The exporter and what it imports, from this checkout.
+EXPORTER_MODULES = (
+    "deploys/__init__.py",
+    "deploys/foundationdb/__init__.py",
+    "deploys/foundationdb/status.py",
+    "deploys/metrics/__init__.py",
+    "deploys/metrics/exporter.py",
+)
+
+# What the store keeps of etcd's own metrics; docs/metrics.md lists the same.
+ETCD_KEPT = (
+    "etcd_server_(version|has_leader|is_leader|leader_changes_seen_total|quota_backend_bytes|slow_apply_total)",
+    "etcd_server_proposals_(committed_total|pending|failed_total)",
+    "etcd_mvcc_db_total_size_in(_use_in)?_bytes",
+    "etcd_debugging_mvcc_(keys|watcher)_total",
+    "etcd_disk_(wal_fsync|backend_commit)_duration_seconds_bucket",
+    "etcd_network_peer_round_trip_time_seconds_bucket",
+    "process_resident_memory_bytes",
+)
 
 HEARTBEAT = "griddle_collectd_starts"
 """A counter that each daemon sends itself by StatsD when it starts, and so reports each second ever after."""
 
 
 def reporting(cluster: Cluster) -> list[Host]:
-    """Hosts that send metrics."""
-    return cluster.groups(("proxies", "apps", "metrics"))
+    """Hosts that send metrics: all but spare ones, which do nothing yet."""
+    return [host for host in cluster.hosts.values() if host.groups - {"spare"}]
 
 
 def store(cluster: Cluster) -> Host:
@@ -45,10 +80,19 @@ def daemon_files(cluster: Cluster, host: Host) -> dict[str, File]:
         store_port=host.data["metrics_graphite_port"],
     )
     drop_in = render(TEMPLATES / "collectd.service.j2", heartbeat=HEARTBEAT, statsd_port=statsd_port)
-    return {DAEMON_CONF: File(conf), DAEMON_DROP_IN: File(drop_in)}
+    command = [HOST_METRICS_PROGRAM, str(statsd_port)]
+    if "proxies" in host.groups:
+        command.append(str(host.data["proxy_port"]))
+    unit = render(TEMPLATES / "griddle-host-metrics.service.j2", command=" ".join(command))
+    return {
+        DAEMON_CONF: File(conf),
+        DAEMON_DROP_IN: File(drop_in),
+        HOST_METRICS_PROGRAM: File((HERE / "files" / "host-metrics").read_text(), "755"),
+        HOST_METRICS_UNIT: File(unit),
+    }
 
 
-def store_files(host: Host) -> dict[str, File]:
+def store_files(cluster: Cluster, host: Host) -> dict[str, File]:
     return {
         STORE_ARGUMENTS: File(
             render(
@@ -58,11 +102,54 @@ def store_files(host: Host) -> dict[str, File]:
                 graphite=f"{host.address}:{host.data['metrics_graphite_port']}",
                 http_port=host.data["metrics_http_port"],
                 relabelling=STORE_RELABELLING,
+                scraping=STORE_SCRAPING,
             )
+        ),
+        STORE_SCRAPING: File(
+            render(TEMPLATES / "scrape.yml.j2", members=cluster.group("etcd"), pki=PKI, kept=ETCD_KEPT)
         ),
         STORE_RELABELLING: File((TEMPLATES / "relabel.yml").read_text()),
         STORE_DROP_IN: File((TEMPLATES / "victoria-metrics.service").read_text()),
     }
+
+
+def exporter_files(cluster: Cluster, limits: Limits | None) -> dict[str, File]:
+    """The exporter: its code, its configuration and its unit.
+
+    :param limits: what healthy means for the database; None: the cluster has none
+    """
+    data = cluster.data
+    # The backup makes this host a client; without a backup the component foundationdb does.
+    user, cluster_file, tls = "foundationdb", foundationdb.CLUSTER_FILE, foundationdb.TLS
+    if not data["fdb_backup_url"]:
+        user, cluster_file = "griddle", foundationdb.CLIENT_CLUSTER_FILE
+        tls = {"CA": f"{PKI}/ca.crt", "CERTIFICATE": f"{PKI}/client.crt", "KEY": f"{PKI}/client.key"}
+    fdbcli = [foundationdb.FDBCLI, "-C", cluster_file, "--no-status", "--timeout", "9", "--exec", "status json"]
+    conf = {
+        "store": f"http://127.0.0.1:{data['metrics_http_port']}/api/v1/import/prometheus",
+        "hosts": [(host.name, _group(host)) for host in reporting(cluster)],
+        "fdbcli": fdbcli if limits else None,
+        "limits": asdict(limits) | {"processes": sorted(limits.processes)} if limits else None,
+    }
+    unit = render(
+        TEMPLATES / "griddle-metrics-exporter.service.j2",
+        conf=EXPORTER_CONF,
+        code=EXPORTER_CODE,
+        user=user if limits else "griddle",
+        environment={f"FDB_TLS_{what}_FILE": path for what, path in tls.items()}
+        if limits and data["fdb_tls"]
+        else {},
+        writable=str(Path(cluster_file).parent) if limits else "",
+    )
+    return {
+        **{f"{EXPORTER_CODE}/{name}": File((HERE.parents[1] / name).read_text()) for name in EXPORTER_MODULES},
+        EXPORTER_CONF: File(json.dumps(conf, indent=1) + "\n"),
+        EXPORTER_UNIT: File(unit),
+    }
+
+
+def _group(host: Host) -> str:
+    return next(group for group in ("proxies", "apps", "fdb", "metrics", "etcd", "load") if group in host.groups)
 
 
 def arriving_command(hosts: Iterable[Host], http_port: int) -> str:

@@ -1,8 +1,9 @@
-"""Metrics: a StatsD daemon on every host that serves, and one store that they all report to."""
+"""Metrics: a StatsD daemon on every host, and one store that they all report to."""
 
 from __future__ import annotations
 
 from deploys.debian_packages import DEBIAN_PACKAGES
+from deploys.foundationdb.deploy import limits
 from deploys.gates import wait_until
 from deploys.metrics import config, page
 from deploys.model import cluster, this_host
@@ -23,7 +24,8 @@ def configure() -> None:
     files = config.daemon_files(cluster(), this)
     validate = f"collectd -t -C {{root}}{config.DAEMON_CONF}"
     if _is_store():
-        files |= config.store_files(this)
+        files |= config.store_files(cluster(), this)
+        files |= config.exporter_files(cluster(), limits(cluster()) if cluster().store_engine == "fdb" else None)
     installed_files(name="metrics | configuration", component="metrics", files=files, validate=validate)
     if _is_store():
         installed_files(
@@ -41,7 +43,12 @@ def activate() -> None:
         running_unit(
             name="metrics | the store runs its configuration",
             unit=config.STORE,
-            inputs=[config.STORE_ARGUMENTS, config.STORE_RELABELLING, config.STORE_DROP_IN],
+            inputs=[
+                config.STORE_ARGUMENTS,
+                config.STORE_RELABELLING,
+                config.STORE_SCRAPING,
+                config.STORE_DROP_IN,
+            ],
             ready=f"curl -fsS -o /dev/null http://127.0.0.1:{this.data['metrics_http_port']}/health",
         )
         running_unit(
@@ -55,7 +62,17 @@ def activate() -> None:
         unit=config.DAEMON,
         inputs=[config.DAEMON_CONF, config.DAEMON_DROP_IN],
     )
+    running_unit(
+        name="metrics | what collectd cannot see is sent to it",
+        unit=config.HOST_METRICS,
+        inputs=[config.HOST_METRICS_PROGRAM, config.HOST_METRICS_UNIT],
+    )
     if _is_store():
+        running_unit(
+            name="metrics | the exporter runs its configuration",
+            unit=config.EXPORTER,
+            inputs=[config.EXPORTER_CODE, config.EXPORTER_CONF, config.EXPORTER_UNIT],
+        )
         wait_until(
             name="metrics | gate: every host's StatsD counters arrive",
             command=config.arriving_command(config.reporting(cluster()), this.data["metrics_http_port"]),

@@ -3,9 +3,9 @@
 DEPLOY = """
 from deploys.component import component
 from deploys.metrics import deploy as metrics
-component(metrics, "metrics", "apps", "proxies")
+component(metrics, "metrics", "apps", "proxies", "fdb")
 """
-REPORTING = ["app1", "app2", "app3", "metrics1", "proxy1", "proxy2"]
+REPORTING = [*(f"app{n}" for n in (1, 2, 3)), *(f"fdb{n}" for n in range(1, 6)), "metrics1", "proxy1", "proxy2"]
 
 
 def deploy(tmp_path):
@@ -20,8 +20,10 @@ def test_every_reporting_host_runs_a_daemon_and_one_host_the_store(fake, tmp_pat
     ran = {name: sorted(hosts) for name, hosts in run.operations}
     assert ran["metrics | configuration"] == REPORTING
     assert ran["metrics | the StatsD daemon runs its configuration"] == REPORTING
+    assert ran["metrics | what collectd cannot see is sent to it"] == REPORTING
     assert ran["metrics | the store runs its configuration"] == ["metrics1"]
     assert ran["metrics | nginx serves the board"] == ["metrics1"]
+    assert ran["metrics | the exporter runs its configuration"] == ["metrics1"]
     assert run.operations[-1] == ("metrics | gate: every host's StatsD counters arrive", ["metrics1"])
 
 

@@ -1,0 +1,168 @@
+"""What the metrics host finds out by asking: FoundationDB's state; and which hosts there ought to be.
+
+    python3 -m deploys.metrics.exporter CONFIG
+
+Runs on the metrics host under Debian's own Python, so it imports nothing but the standard library and the judge of
+`status json`. Samples go to the store on the same host, in Prometheus's text format. A database that does not
+answer is down: every gate is red then, and its other numbers end.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deploys.foundationdb import status
+from deploys.foundationdb.status import MISSING, Document, Limits, get
+
+EVERY_SECONDS = 10
+ANSWER_SECONDS = 9
+POST_SECONDS = 3
+
+RATES = {
+    "read_versions": "cluster.workload.transactions.started.hz",
+    "commits": "cluster.workload.transactions.committed.hz",
+    "conflicts": "cluster.workload.transactions.conflicted.hz",
+    "reads": "cluster.workload.operations.reads.hz",
+    "writes": "cluster.workload.operations.writes.hz",
+    "bytes_read": "cluster.workload.bytes.read.hz",
+    "bytes_written": "cluster.workload.bytes.written.hz",
+    "limit": "cluster.qos.transactions_per_second_limit",
+    "released": "cluster.qos.released_transactions_per_second",
+}
+# (series, label, {the label's value: field})
+DATABASE: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    ("per_second", "what", RATES),
+    (
+        "lag_seconds",
+        "kind",
+        {
+            "data": "cluster.qos.worst_data_lag_storage_server.seconds",
+            "durability": "cluster.qos.worst_durability_lag_storage_server.seconds",
+        },
+    ),
+    ("queue_bytes", "role", {role: f"cluster.qos.worst_queue_bytes_{role}_server" for role in ("log", "storage")}),
+    (
+        "probe_seconds",
+        "what",
+        {
+            "read_version": "cluster.latency_probe.transaction_start_seconds",
+            "read": "cluster.latency_probe.read_seconds",
+            "commit": "cluster.latency_probe.commit_seconds",
+        },
+    ),
+    (
+        "data_bytes",
+        "kind",
+        {
+            "keys_and_values": "cluster.data.total_kv_size_bytes",
+            "disk": "cluster.data.total_disk_used_bytes",
+            "moving": "cluster.data.moving_data.in_flight_bytes",
+        },
+    ),
+    ("generation", "", {"": "cluster.generation"}),
+    ("recovered_seconds", "", {"": "cluster.recovery_state.seconds_since_last_recovered"}),
+    ("clients", "", {"": "cluster.clients.count"}),
+)
+PROCESS = {
+    "cpu_cores": "cpu.usage_cores",
+    "memory_bytes": "memory.rss_bytes",
+    "disk_busy": "disk.busy",
+    "disk_free_bytes": "disk.free_bytes",
+    "run_loop_busy": "run_loop_busy",
+}
+
+
+def line(name: str, labels: Mapping[str, str], value: float) -> str:
+    """One sample in Prometheus's text format."""
+
+    def quoted(text: str) -> str:
+        return str(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+    inside = ",".join(f'{key}="{quoted(text)}"' for key, text in labels.items() if key)
+    return f"{name}{{{inside}}} {value:.12g}"
+
+
+def database(document: Document | None, limits: Limits) -> Iterator[str]:
+    """Samples of FoundationDB's state: pure. What `status json` does not say has no sample."""
+    yield line("griddle_fdb_up", {}, status.is_available(document))
+    for gate in status.judge(document, limits).gates:
+        yield line("griddle_fdb_gate", {"gate": gate.name}, gate.ok)
+    for name, label, fields in DATABASE:
+        for text, path in fields.items():
+            yield from _number(f"griddle_fdb_{name}", {label: text}, get(document, path))
+    processes = get(document, "cluster.processes")
+    for process in processes.values() if isinstance(processes, Mapping) else ():
+        yield from _process(process)
+
+
+def _process(process: Mapping[str, Any]) -> Iterator[str]:
+    endpoint = ":".join(str(process.get("address", "")).split(":")[:2])
+    labels = {"host": str(get(process, "locality.machineid") or ""), "process": endpoint}
+    about = {"version": process.get("version", ""), "class": process.get("class_type", "")}
+    yield line("griddle_fdb_process", labels | about, 1)
+    for name, path in PROCESS.items():
+        yield from _number(f"griddle_fdb_process_{name}", labels, get(process, path))
+    for role in {role.get("role", "") for role in process.get("roles", ())}:
+        yield line("griddle_fdb_role", labels | {"role": role}, 1)
+
+
+def _number(name: str, labels: Mapping[str, str], value: Any) -> Iterator[str]:
+    if value is not MISSING and isinstance(value, int | float):
+        yield line(name, labels, value)
+
+
+def expected(hosts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Samples of the hosts that the inventory has, as (name, group)."""
+    for name, group in hosts:
+        yield line("griddle_host_expected", {"host": name, "group": group}, 1)
+
+
+def ask(fdbcli: list[str]) -> Document | None:
+    """What FoundationDB says of itself; None where it says nothing in time."""
+    try:
+        done = subprocess.run(fdbcli, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"status json: {error}", file=sys.stderr)
+        return None
+    return status.parse(done.stdout)
+
+
+def post(url: str, lines: Iterable[str]) -> None:
+    """Hand samples to the store. Where it is away they are lost: the next ones come soon."""
+    try:
+        with urllib.request.urlopen(url, "\n".join(lines).encode() + b"\n", timeout=POST_SECONDS) as answer:
+            answer.read()
+    except OSError as error:
+        print(f"{url}: {error}", file=sys.stderr)
+
+
+def main() -> None:
+    config = json.loads(Path(sys.argv[1]).read_text())
+    limits = None
+    if config["fdbcli"]:
+        given = config["limits"]
+        limits = Limits(
+            **{
+                **given,
+                "processes": frozenset(given["processes"]),
+                "configuration": tuple(given["configuration"]),
+            }
+        )
+    while True:
+        started = time.monotonic()
+        lines = list(expected(config["hosts"]))
+        if limits:
+            lines += database(ask(config["fdbcli"]), limits)
+        post(config["store"], lines)
+        time.sleep(max(0.0, started + EVERY_SECONDS - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""`griddle status`: the cluster on one screen, in under three seconds whatever is down.
+
+Two things are asked at the same time, both with short limits: every host, whether its SSH port answers; and the
+metrics store, by one query over one SSH connection, everything else. `read` and `screen` are pure.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import shutil
+import socket
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploys.model import Cluster, Host
+from ops import hosts
+from ops.errors import Failure
+
+CONNECT_SECONDS = 1.0
+STORE_SECONDS = 2.4
+SILENT_SECONDS = 15.0  # a host that was not heard for longer has no working daemon, or no way to the store
+GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load", "spare")
+
+_READS = (
+    "(sum(rate(griddle_read_ms_count[{w}])) + (sum(rate(griddle_read_shed[{w}])) or 0)"
+    " + (sum(rate(griddle_read_errors[{w}])) or 0))"
+)
+# {what: query}; {w} is the window. Names are explained in docs/metrics.md.
+_PROMISE = {
+    "within_25_ms": 'sum(rate(griddle_read_ms_bucket{{le="25"}}[{w}])) / ' + _READS,
+    "p99_ms": "histogram_quantile(0.99, sum by (le) (rate(griddle_read_ms_bucket[{w}])))",
+    "reads_per_second": _READS,
+    "shed_per_second": "sum(rate(griddle_read_shed[{w}])) or 0",
+    "errors_per_second": "sum(rate(griddle_read_errors[{w}])) or 0",
+}
+_WINDOWS = {"now": "1m", "hour": "1h"}
+_QUERIES = {
+    **{
+        f"promise/{name}/{what}": query.format(w=window)
+        for name, window in _WINDOWS.items()
+        for what, query in _PROMISE.items()
+    },
+    "heard": "time() - max by (host) (tlast_over_time(griddle_collectd_starts[1d]))",
+    "cpu": '100 - avg by (host) (last_over_time(cpu_percent{kind="idle"}[30s]))',
+    "worker": "count by (unit, slot, release) (last_over_time(griddle_worker[10s]))",
+    "etcd": "max by (host, server_version) (last_over_time(etcd_server_version[30s]))",
+    "etcd_leader": "max by (host) (last_over_time(etcd_server_has_leader[30s]))",
+    "fdb_up": "max(last_over_time(griddle_fdb_up[40s]))",
+    "fdb_gate": "min by (gate) (last_over_time(griddle_fdb_gate[40s]))",
+    "fdb_version": "count by (version) (last_over_time(griddle_fdb_process[40s]))",
+    "mark": 'tlast_over_time(griddle_mark{phase!="start"}[7d])',
+    "mark_took": 'last_over_time(griddle_mark{phase!="start"}[7d])',
+}
+MARKS = 3
+
+
+def query() -> str:
+    """All queries as one, whose results tell themselves apart by the label `q`."""
+    return "union(" + ", ".join(f'label_set({text}, "q", "{name}")' for name, text in _QUERIES.items()) + ")"
+
+
+def gather(cluster: Cluster) -> dict[str, Any]:
+    """Everything that the screen shows, as the JSON document has it.
+
+    ``metrics_problem`` says why there is nothing from the store; None where there is.
+    """
+    every = list(cluster.hosts.values())
+    with ThreadPoolExecutor(len(every) + 1) as pool:
+        asked = pool.submit(_ask_store, cluster)
+        answers = dict(zip(cluster.hosts, pool.map(_answers, every), strict=True))
+    try:
+        found, problem = asked.result(), None
+    except Failure as error:
+        found, problem = [], str(error)
+    return read(cluster, answers, found, problem)
+
+
+def _answers(host: Host) -> bool:
+    """Whether a host's SSH port can be connected to."""
+    address = (host.data.get("ssh_hostname") or host.name, int(host.data.get("ssh_port") or 22))
+    try:
+        with socket.create_connection(address, CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _ask_store(cluster: Cluster) -> list[dict[str, Any]]:
+    (store,) = cluster.group("metrics")
+    url = f"http://127.0.0.1:{store.data['metrics_http_port']}/api/v1/query"
+    script = f"curl -fsS --max-time 2 --data-urlencode query@- {shlex.quote(url)}"
+    done = hosts.run(store, script, seconds=STORE_SECONDS, stdin=query().encode())
+    if done.returncode:
+        said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
+        raise Failure(f"{store.name}: {said[-1] if said else 'the metrics store does not answer'}")
+    return json.loads(done.stdout)["data"]["result"]
+
+
+def read(
+    cluster: Cluster, answers: Mapping[str, bool], found: Iterable[Mapping[str, Any]], problem: str | None
+) -> dict[str, Any]:
+    """The document, from what was seen. Numbers that nobody gave are null.
+
+    :param answers: {host: whether its SSH port answers}
+    :param found: the result of `query`, as VictoriaMetrics gives it
+    """
+    rows: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
+    for each in found:
+        labels = dict(each["metric"])
+        value = float(each["value"][1])
+        if value == value:  # not a NaN, which is no number of a silent cluster
+            rows[labels.pop("q")].append((labels, value))
+
+    def by_host(name: str) -> dict[str, float]:
+        return {labels["host"]: value for labels, value in rows[name]}
+
+    def only(name: str) -> float | None:
+        return rows[name][0][1] if rows[name] else None
+
+    heard, cpu = by_host("heard"), by_host("cpu")
+    gates = {labels["gate"]: value == 1 for labels, value in rows["fdb_gate"]}
+    took = {labels["id"]: value for labels, value in rows["mark_took"] if "id" in labels}
+    return {
+        "cluster": cluster.name,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "store": cluster.store_engine,
+        "virtual_ip": cluster.data.get("proxy_virtual_ip"),
+        "metrics_problem": problem,
+        "promise": {
+            name: {what: only(f"promise/{name}/{what}") for what in _PROMISE} for name in _WINDOWS
+        },
+        "hosts": [
+            {
+                "name": host.name,
+                "address": host.address,
+                "groups": [group for group in GROUPS if group in host.groups],
+                "state": _state(answers[host.name], heard.get(host.name), problem, host),
+                "heard_seconds_ago": heard.get(host.name),
+                "cpu_percent": cpu.get(host.name) if heard.get(host.name, 1e9) < SILENT_SECONDS else None,
+            }
+            for host in cluster.hosts.values()
+        ],
+        "versions": {
+            "foundationdb": {labels["version"]: int(value) for labels, value in rows["fdb_version"]},
+            "etcd": _count(labels["server_version"] for labels, _ in rows["etcd"]),
+        },
+        "releases": _releases(rows["worker"]),
+        "flags": {},
+        "gates": {
+            "foundationdb_up": None if only("fdb_up") is None else only("fdb_up") == 1,
+            "foundationdb": gates,
+            "etcd_members": len(cluster.group("etcd")),
+            "etcd_with_leader": sum(value == 1 for _, value in rows["etcd_leader"]),
+        },
+        "marks": [
+            {"at": at, "seconds": took.get(labels.get("id", ""), 0.0), **labels}
+            for labels, at in sorted(rows["mark"], key=lambda row: -row[1])[:MARKS]
+        ],
+    }
+
+
+def _state(answers: bool, heard: float | None, problem: str | None, host: Host) -> str:
+    """up; silent: runs, but sends no metrics; unreachable: sends metrics, but is not reached from here; down."""
+    if problem is not None or host.groups <= {"spare"}:
+        return "up" if answers else "down"
+    if heard is not None and heard < SILENT_SECONDS:
+        return "up" if answers else "unreachable"
+    return "silent" if answers else "down"
+
+
+def _count(items: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = defaultdict(int)
+    for item in items:
+        found[item] += 1
+    return dict(found)
+
+
+def _releases(rows: Iterable[tuple[Mapping[str, str], float]]) -> list[dict[str, Any]]:
+    """[{slot, release, workers: {unit: count}}], of workers that live."""
+    found: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for labels, value in rows:
+        found[labels["slot"], labels["release"]][labels["unit"]] = int(value)
+    return [
+        {"slot": slot, "release": release, "workers": dict(sorted(workers.items()))}
+        for (slot, release), workers in sorted(found.items())
+    ]
+
+
+Paint = Callable[[str, str], str]
+
+
+def screen(seen: Mapping[str, Any], paint: Paint = lambda text, colour: text, columns: int = 80) -> str:
+    """The document for a terminal. Pure.
+
+    :param paint: puts a text into a colour: green, yellow, red, or bold
+    """
+    when = seen["time"].replace("+00:00", "Z")
+    title = f"{seen['cluster']}   {seen['virtual_ip'] or ''}   {seen['store']} store"
+    lines = [paint(title, "bold") + when.rjust(max(1, columns - len(title))), ""]
+    if seen["metrics_problem"]:
+        text = f"No metrics: {seen['metrics_problem']}"
+        lines += [paint(text[:columns], "red"), ""]
+    else:
+        lines += [*_promise_lines(seen["promise"], paint), ""]
+    lines += _host_lines(seen["hosts"], paint)
+    if not seen["metrics_problem"]:
+        lines += ["", *_rest_lines(seen, paint, columns)]
+    return "\n".join(lines)
+
+
+def _promise_lines(promise: Mapping[str, Any], paint: Paint) -> list[str]:
+    lines = [f"{'PROMISE':<12}{'within 25 ms':>14}{'p99':>12}{'reads/s':>13}{'shed/s':>13}{'errors/s':>13}"]
+    for name, row in promise.items():
+        share = row["within_25_ms"]
+        text = f"{100 * share:.2f} %" if share is not None else "no reads"
+        lines.append(
+            f"  {name:<10}"
+            + paint(f"{text:>14}", "" if share is None else "green" if share >= 0.99 else "red")
+            + f"{_number(row['p99_ms'], ' ms'):>12}{_number(row['reads_per_second']):>13}"
+            + paint(f"{_number(row['shed_per_second']):>13}", "yellow" if row["shed_per_second"] else "")
+            + paint(f"{_number(row['errors_per_second']):>13}", "red" if row["errors_per_second"] else "")
+        )
+    return lines
+
+
+def _host_lines(found: Iterable[Mapping[str, Any]], paint: Paint) -> list[str]:
+    lines = [f"{'HOSTS':<12}{'address':<16}{'groups':<18}{'state':<12}{'cpu':>6}  last heard"]
+    colours = {"up": "green", "down": "red", "silent": "yellow", "unreachable": "yellow"}
+    for host in found:
+        heard = host["heard_seconds_ago"]
+        ago = "" if heard is None or heard < SILENT_SECONDS else _ago(heard)
+        cpu = "" if host["cpu_percent"] is None else f"{host['cpu_percent']:.0f} %"
+        lines.append(
+            f"  {host['name']:<10}{host['address']:<16}{' '.join(host['groups']):<18}"
+            + paint(f"{host['state']:<12}", colours[host["state"]])
+            + f"{cpu:>6}  {ago}"
+        )
+        lines[-1] = lines[-1].rstrip()
+    return lines
+
+
+def _rest_lines(seen: Mapping[str, Any], paint: Paint, columns: int) -> list[str]:
+    gates, lines = seen["gates"], []
+
+    def say(name: str, text: str, colour: str = "") -> None:
+        lines.append(f"{name:<12}{paint(text[: columns - 12], colour)}")
+
+    versions = [
+        f"{what} {version} ({count})"
+        for what, name in (("FoundationDB", "foundationdb"), ("etcd", "etcd"))
+        for version, count in seen["versions"][name].items()
+    ]
+    say("VERSIONS", ", ".join(versions) or "none seen", "yellow" if not versions else "")
+    for number, row in enumerate(seen["releases"]):
+        workers = ", ".join(f"{count} {unit}" for unit, count in row["workers"].items())
+        say("" if number else "RELEASES", f"slot {row['slot']}: {row['release']} ({workers})")
+    if not seen["releases"]:
+        say("RELEASES", "no worker is alive", "red")
+    say("FLAGS", "none")
+    if seen["store"] == "fdb":
+        red = [name for name, green in gates["foundationdb"].items() if not green]
+        total = len(gates["foundationdb"])
+        if gates["foundationdb_up"] is None:
+            say("GATES", "FoundationDB: nothing is known; griddle-metrics-exporter on the metrics host?", "red")
+        elif not gates["foundationdb_up"]:
+            say("GATES", "FoundationDB is DOWN", "red")
+        elif red:
+            say("GATES", f"FoundationDB: {len(red)} of {total} red: {'; '.join(sorted(red))}", "red")
+        else:
+            say("GATES", f"FoundationDB: all {total} green", "green")
+    leaders, members = gates["etcd_with_leader"], gates["etcd_members"]
+    colour = "green" if leaders == members else "yellow" if 2 * leaders > members else "red"
+    say("" if seen["store"] == "fdb" else "GATES", f"etcd: {leaders} of {members} members see a leader", colour)
+    for number, mark in enumerate(seen["marks"]):
+        at = time.strftime("%m-%d %H:%M", time.gmtime(mark["at"]))
+        outcome = mark.get("outcome", "")
+        after = f": {outcome} in {mark['seconds']:.0f} s" if outcome else ""
+        text = f"{at}  {mark['kind']} {mark['title']}{after}"
+        say("" if number else "LAST", text, "red" if outcome in ("failed", "aborted") else "")
+    return lines
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def status(inventory: Path, as_json: bool) -> None:
+    """Print it. Raises Failure, after what could be seen, where the metrics store does not answer."""
+    seen = gather(hosts.cluster(inventory))
+    if as_json:
+        click.echo(json.dumps(seen, indent=2))
+    else:
+        colours = {"bold": {"bold": True}, "": {}}
+
+        def paint(text: str, colour: str) -> str:
+            return click.style(text, **colours.get(colour, {"fg": colour})) if sys.stdout.isatty() else text
+
+        click.echo(screen(seen, paint, min(100, max(80, shutil.get_terminal_size().columns))))
+    if seen["metrics_problem"]:
+        raise Failure(f"no metrics: {seen['metrics_problem']}")
