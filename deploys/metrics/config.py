@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from deploys.config import PKI
 from deploys.foundationdb import config as foundationdb
+from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.status import Limits
 from deploys.model import Cluster, Host
 from deploys.render import render
@@ -34,7 +36,11 @@ HOST_METRICS_PROGRAM = "/usr/local/lib/griddle/host-metrics"
 EXPORTER = "griddle-metrics-exporter.service"
 EXPORTER_UNIT = f"/etc/systemd/system/{EXPORTER}"
 EXPORTER_CODE = "/usr/local/lib/griddle/exporter"
-EXPORTER_CONF = "/etc/griddle/metrics-exporter.json"
+EXPORTER_DIRECTORY = "/etc/griddle/metrics-exporter"  # the user griddle's: fdbcli rewrites its cluster file
+EXPORTER_CONF = f"{EXPORTER_DIRECTORY}/exporter.json"
+EXPORTER_SEED = f"{EXPORTER_DIRECTORY}/seed.cluster"
+EXPORTER_CLUSTER_FILE = f"{EXPORTER_DIRECTORY}/fdb.cluster"
+EXPORTER_TLS = {"CA": f"{PKI}/ca.crt", "CERTIFICATE": f"{PKI}/client.crt", "KEY": f"{PKI}/client.key"}
 # The exporter and what it imports, from this checkout.
 EXPORTER_MODULES = (
     "deploys/__init__.py",
@@ -103,6 +109,8 @@ def store_files(cluster: Cluster, host: Host) -> dict[str, File]:
                 http_port=host.data["metrics_http_port"],
                 relabelling=STORE_RELABELLING,
                 scraping=STORE_SCRAPING,
+                # Every host's daemon has one connection, and for a moment two; the others are brief.
+                inserts=2 * len(reporting(cluster)) + 16,
             )
         ),
         STORE_SCRAPING: File(
@@ -113,38 +121,41 @@ def store_files(cluster: Cluster, host: Host) -> dict[str, File]:
     }
 
 
-def exporter_files(cluster: Cluster, limits: Limits | None) -> dict[str, File]:
+@dataclass(frozen=True)
+class Database:
+    """What the exporter has to know of FoundationDB: where it is, and what healthy means."""
+
+    seed: ClusterFile
+    limits: Limits
+
+
+def exporter_files(cluster: Cluster, database: Database | None) -> dict[str, File]:
     """The exporter: its code, its configuration and its unit.
 
-    :param limits: what healthy means for the database; None: the cluster has none
+    :param database: None: the cluster has none
     """
     data = cluster.data
-    # The backup makes this host a client; without a backup the component foundationdb does.
-    user, cluster_file, tls = "foundationdb", foundationdb.CLUSTER_FILE, foundationdb.TLS
-    if not data["fdb_backup_url"]:
-        user, cluster_file = "griddle", foundationdb.CLIENT_CLUSTER_FILE
-        tls = {"CA": f"{PKI}/ca.crt", "CERTIFICATE": f"{PKI}/client.crt", "KEY": f"{PKI}/client.key"}
-    fdbcli = [foundationdb.FDBCLI, "-C", cluster_file, "--no-status", "--timeout", "9", "--exec", "status json"]
-    conf = {
+    conf: dict[str, Any] = {
         "store": f"http://127.0.0.1:{data['metrics_http_port']}/api/v1/import/prometheus",
         "hosts": [(host.name, _group(host)) for host in reporting(cluster)],
-        "fdbcli": fdbcli if limits else None,
-        "limits": asdict(limits) | {"processes": sorted(limits.processes)} if limits else None,
+        "fdbcli": None,
     }
+    if database:
+        limits = asdict(database.limits) | {"processes": sorted(database.limits.processes)}
+        fdbcli = [foundationdb.FDBCLI, "-C", EXPORTER_CLUSTER_FILE, "--no-status", "--timeout", "9"]
+        conf |= {"fdbcli": [*fdbcli, "--exec", "status json"], "limits": limits}
     unit = render(
         TEMPLATES / "griddle-metrics-exporter.service.j2",
         conf=EXPORTER_CONF,
         code=EXPORTER_CODE,
-        user=user if limits else "griddle",
-        environment={f"FDB_TLS_{what}_FILE": path for what, path in tls.items()}
-        if limits and data["fdb_tls"]
-        else {},
-        writable=str(Path(cluster_file).parent) if limits else "",
+        directory=EXPORTER_DIRECTORY,
+        tls=EXPORTER_TLS if database and data["fdb_tls"] else {},
     )
     return {
         **{f"{EXPORTER_CODE}/{name}": File((HERE.parents[1] / name).read_text()) for name in EXPORTER_MODULES},
         EXPORTER_CONF: File(json.dumps(conf, indent=1) + "\n"),
         EXPORTER_UNIT: File(unit),
+        **({EXPORTER_SEED: File(str(database.seed))} if database else {}),
     }
 
 

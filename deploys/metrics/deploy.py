@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from deploys.debian_packages import DEBIAN_PACKAGES
-from deploys.foundationdb.deploy import limits
+from deploys.foundationdb import deploy as foundationdb
+from deploys.foundationdb.operations import seeded
 from deploys.gates import wait_until
 from deploys.metrics import config, page
 from deploys.model import cluster, this_host
@@ -22,11 +23,27 @@ def install() -> None:
 def configure() -> None:
     this = this_host()
     files = config.daemon_files(cluster(), this)
+    directories, database = {}, None
     validate = f"collectd -t -C {{root}}{config.DAEMON_CONF}"
     if _is_store():
         files |= config.store_files(cluster(), this)
-        files |= config.exporter_files(cluster(), limits(cluster()) if cluster().store_engine == "fdb" else None)
-    installed_files(name="metrics | configuration", component="metrics", files=files, validate=validate)
+        files |= config.exporter_files(cluster(), database := _database())
+        directories = {config.EXPORTER_DIRECTORY: ("755", "griddle", "griddle")}
+    installed_files(
+        name="metrics | configuration",
+        component="metrics",
+        files=files,
+        directories=directories,
+        validate=validate,
+    )
+    if database:
+        seeded(
+            name="metrics | the exporter's own cluster file",
+            path=config.EXPORTER_CLUSTER_FILE,
+            seed=config.EXPORTER_SEED,
+            key=database.seed.key,
+            owner="griddle",
+        )
     if _is_store():
         installed_files(
             name="metrics | board: the page, and nginx in front of the store",
@@ -79,6 +96,12 @@ def activate() -> None:
             seconds=ARRIVAL_SECONDS,
             what="every host's StatsD counters arrive in the store",
         )
+
+
+def _database() -> config.Database | None:
+    if cluster().store_engine != "fdb":
+        return None
+    return config.Database(foundationdb.seed_file(), foundationdb.limits(cluster()))
 
 
 def _is_store() -> bool:

@@ -8,14 +8,19 @@ import pytest
 from tests.lab.conftest import LabUnderTest
 
 APPLY = ["-y", "inventory/lab.py", "deploys/all.py", "--data"]
-REPORTING = ["app1", "app2", "app3", "metrics1", "proxy1", "proxy2"]
 ARRIVAL_SECONDS = 20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def metrics(lab: LabUnderTest) -> None:
-    for component in ("base", "firewall", "metrics"):
+    for component in ("base", "firewall", "etcd", "metrics"):
         lab.pyinfra(*APPLY, f"component={component}")
+
+
+@pytest.fixture
+def every(lab: LabUnderTest) -> list[str]:
+    """All hosts, each of which reports."""
+    return sorted(host.name for host in lab.plan.hosts)
 
 
 def count(lab: LabUnderTest, host: str, name: str, by: int = 1) -> None:
@@ -36,16 +41,45 @@ def await_values(lab: LabUnderTest, expression: str, expected: dict[str, float])
         time.sleep(0.5)
 
 
-def test_a_counter_sent_on_each_host_arrives_under_its_own_name_and_labels(lab: LabUnderTest) -> None:
-    for number, host in enumerate(REPORTING, 1):
+def test_a_counter_sent_on_each_host_arrives_under_its_own_name_and_labels(lab, every) -> None:
+    for number, host in enumerate(every, 1):
         count(lab, host, "griddle.test.sent;lane=direct", number)
     await_values(
-        lab, 'griddle_test_sent{lane="direct"}', {host: number for number, host in enumerate(REPORTING, 1)}
+        lab, 'griddle_test_sent{lane="direct"}', {host: number for number, host in enumerate(every, 1)}
     )
 
 
-def test_hosts_report_their_own_health(lab: LabUnderTest) -> None:
-    await_values(lab, "count by (host) (load_load_shortterm)", dict.fromkeys(REPORTING, 1))
+def test_hosts_report_their_own_health(lab: LabUnderTest, every: list[str]) -> None:
+    for name in (
+        "load_load_shortterm",
+        'protocols_protocol_counter{kind="ListenDrops"}',
+        'protocols_protocol_counter{kind="RetransSegs"}',
+        'cpu_percent{device="0",kind="idle"}',
+        'df_percent_bytes{kind="free",device="root"}',
+        "griddle_host_run_queue",
+        'griddle_host_softnet{kind="dropped"}',
+        "griddle_host_expected",
+    ):
+        await_values(lab, f"count by (host) ({name})", dict.fromkeys(every, 1))
+
+
+def test_etcd_is_asked_on_every_member(lab: LabUnderTest) -> None:
+    await_values(lab, 'up{job="etcd"}', {"app1": 1, "app2": 1, "app3": 1})
+    await_values(lab, "etcd_server_has_leader", {"app1": 1, "app2": 1, "app3": 1})
+    assert len(query(lab, 'count by (host) ({job="etcd"})')) == 3
+
+
+def test_a_store_and_a_daemon_that_were_away_leave_no_spike(lab: LabUnderTest) -> None:
+    """Ten counts a second for 16 s, with both away for a while: no rate is ever much above ten."""
+    one = 'printf "griddle.test.steady:1|c" >/dev/udp/127.0.0.1/8125; sleep 0.1'
+    lab.ssh("app2", f"nohup bash -c 'for i in $(seq 160); do {one}; done' >/dev/null 2>&1 &")
+    time.sleep(4)
+    lab.ssh("metrics1", "sudo systemctl stop victoria-metrics && sleep 3 && sudo systemctl start victoria-metrics")
+    time.sleep(1)
+    lab.ssh("app2", "sudo systemctl stop collectd && sleep 2 && sudo systemctl start collectd")
+    time.sleep(5)
+    (highest,) = query(lab, "max_over_time(rate(griddle_test_steady[3s])[30s:1s])").values()
+    assert 4 < highest < 20
 
 
 def test_nothing_counted_is_lost_while_the_store_is_down(lab: LabUnderTest) -> None:

@@ -1,6 +1,7 @@
 """The metrics pipeline's configuration, and the gate that proves it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from deploys.foundationdb import status
+from deploys.foundationdb import cluster_file, status
 from deploys.foundationdb.status import Limits
 from deploys.metrics import config, exporter, page
 from tests.unit.clusters import cluster
 from tests.unit.statsd import Daemon
 
 DATA = Path(__file__).parent / "data" / "fdb_status"
+SEED = cluster_file.parse("prod:0123@192.0.2.31:4500", "here")
 CLUSTER = cluster(store_engine="fdb")
 HOSTS = CLUSTER.hosts
 LIMITS = Limits(
@@ -41,6 +43,9 @@ def test_the_stores_arguments():
     assert "-graphiteListenAddr=192.0.2.41:2003" in arguments
     assert "-retentionPeriod=30d" in arguments and "-memory.allowedBytes=1GB" in arguments
     assert f"-relabelConfig={config.STORE_RELABELLING}" in arguments
+    # Each daemon's connection holds one of these: with fewer than hosts, some are never heard.
+    (inserts,) = re.findall(r"-maxConcurrentInserts=(\d+)", arguments)
+    assert int(inserts) > len(HOSTS)
     assert config.STORE_RELABELLING in config.store_files(CLUSTER, HOSTS["metrics1"])
 
 
@@ -125,7 +130,7 @@ def test_gates_have_the_same_names_whatever_the_state():
 
 
 def test_the_exporter_runs_from_what_is_deployed_and_survives_an_absent_database_and_store(tmp_path):
-    files = config.exporter_files(CLUSTER, LIMITS)
+    files = config.exporter_files(CLUSTER, config.Database(SEED, LIMITS))
     for path, file in files.items():
         target = tmp_path / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
