@@ -63,8 +63,7 @@ class Membership:
         document = look_at_cluster(self._first.name)
         if not status.is_available(document):
             return Seen(document)
-        (on,) = conduct.hosts([self._first.name])
-        lines = conduct.run(on, fdbcli(EXCLUSIONS), "exclusions")
+        lines = self._fdbcli(EXCLUSIONS, "exclusions")
         installed = conduct.on_all(self._seeds(), self._installed)
         seeds = {where: seen.seed.partition("@")[0] for where, seen in installed.items() if seen.seed}
         kept = cluster_file.read(self._kept)
@@ -114,7 +113,11 @@ class Membership:
         """However long it takes, as long as the database is available: it is the data that has to move."""
         member, told, available = self._target.spares[name], time.monotonic(), time.monotonic()
         while True:
-            seen, now = self.look(), time.monotonic()
+            try:
+                seen = self.look()
+            except Failure:  # a recovery, of which this step brings some
+                seen = Seen(None)
+            now = time.monotonic()
             if members.is_empty(seen, member):
                 return
             if status.is_available(seen.document):

@@ -1,4 +1,5 @@
 from deploys.firewall import config
+from deploys.model import Cluster, Host
 from tests.unit.clusters import cluster
 
 
@@ -49,3 +50,11 @@ def test_ssh_can_be_narrowed():
 def test_other_tables_are_left_alone():
     ruleset = config.files(cluster(), cluster().hosts["app1"])["/etc/nftables.conf"].content
     assert "flush ruleset" not in ruleset
+
+
+def test_a_host_that_leaves_the_database_is_still_heard_by_the_others():
+    usual = cluster()
+    spare = Host("fdb6", "192.0.2.36", frozenset({"spare"}), usual.hosts["fdb1"].data)
+    leaving = Cluster({**usual.hosts, "fdb6": spare}, usual.data)
+    assert {"192.0.2.36"} < {s for flow in config.flows(leaving) if flow.to == "fdb" for s in flow.sources}
+    assert "4500" in config.files(leaving, leaving.hosts["fdb6"])["/etc/nftables.conf"].content

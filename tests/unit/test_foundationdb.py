@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from pyinfra.api import OperationError
 
 from deploys.foundationdb import cluster_file, config, deploy, status
 from deploys.foundationdb.cluster_file import ClusterFile, ClusterFileError
@@ -12,6 +13,7 @@ from deploys.foundationdb.facts import Installation, Installed
 from deploys.foundationdb.operations import unpack_command
 from deploys.foundationdb.status import Limits
 from deploys.model import Cluster, Host
+from ops.pki import Authority
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
 DATA = {
@@ -101,6 +103,36 @@ def test_coordinators_are_one_process_per_host():
     cluster = make_cluster(fdb_process_classes=["storage", "log"])
     assert config.coordinators(cluster) == tuple(f"192.0.2.{n}:4500" for n in range(31, 36))
     assert len(config.wanted_processes(cluster)) == 10
+
+
+def test_with_tls_addresses_say_so_and_processes_know_their_certificates(tmp_path):
+    cluster = make_cluster(fdb_tls=True)
+    host = make_host(fdb_tls=True)
+    assert config.coordinators(cluster)[0] == "192.0.2.31:4500:tls"
+    server = sections(config.foundationdb_conf(host))["fdbserver"]
+    assert server["public-address"] == "192.0.2.31:$ID:tls"
+    assert [server[f"tls-{what}-file"] for what in ("certificate", "key", "ca")] == list(config.TLS.values())
+    # Without it a renewed certificate would be served half a day later.
+    assert server["knob-tls_cert_refresh_delay_seconds"] == "5"
+    assert set(config.wanted_processes(cluster)) == {f"192.0.2.{n}:4500" for n in range(31, 36)}
+    files = config.tls_files(host, Authority("lab", tmp_path))
+    assert set(files) == {*config.TLS.values(), config.TLS_ENVIRONMENT}
+    assert files[config.TLS["KEY"]].content.startswith("-----BEGIN PRIVATE KEY-----")  # PKCS#8
+    assert (files[config.TLS["KEY"]].mode, files[config.TLS["KEY"]].group) == ("640", "foundationdb")
+
+
+def test_without_tls_there_is_nothing_of_it(tmp_path):
+    # Tools end at once where their environment names a certificate that is not there.
+    assert config.tls_files(make_host(), Authority("lab", tmp_path)) == {}
+    assert not any("tls" in key for key in sections(config.foundationdb_conf(make_host()))["fdbserver"])
+
+
+@pytest.mark.parametrize(("kept", "tls"), [(":tls", False), ("", True)])
+def test_tls_is_not_changed_on_a_running_database(kept, tls):
+    seed = ClusterFile("lab", "aaaa", (f"192.0.2.31:4500{kept}",))
+    deploy._refuse_another_transport(seed, bool(kept))
+    with pytest.raises(OperationError, match=f"fdb_tls is {tls}, and the running database was created"):
+        deploy._refuse_another_transport(seed, tls)
 
 
 def test_the_run_time_cluster_file_is_not_managed():

@@ -65,3 +65,15 @@ def test_a_subnet_that_is_taken_is_stepped_over() -> None:
     assert found
     assert not wide.overlaps(IPv4Network(lab_plan(checkout, False, found).subnet))
     assert free_candidate(checkout, [IPv4Network("10.0.0.0/8")]) is None
+
+
+def test_a_host_can_be_moved_and_a_further_one_made() -> None:
+    path = Path("/home/somebody/griddle")
+    usual = {host.name: host for host in lab_plan(path, with_fdb=True).hosts}
+    moved = lab_plan(path, with_fdb=True, moved={"fdb5": "spare", "fdb6": "fdb", "app9": "fdb"})
+    assert {host.name: host.groups for host in moved.hosts if host != usual.get(host.name)} == {
+        "fdb5": ("spare",),
+        "fdb6": ("fdb",),
+    }
+    addresses = [host.address for host in moved.hosts]
+    assert len(set(addresses)) == len(addresses)
