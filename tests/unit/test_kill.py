@@ -77,7 +77,7 @@ class Cluster:
         self.processes[name] = self.starters[name]()
 
 
-@pytest.fixture(scope="module", params=["etcd", "fdb", "fdb-nodes"])
+@pytest.fixture(scope="module", params=["etcd", "fdb", *(["fdb-nodes"] if "GRIDDLE_KILL_ROUNDS" in os.environ else [])])
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     directory: Path = tmp_path_factory.mktemp(request.param)
     with real_store(request.param, directory) as (database, engine):
