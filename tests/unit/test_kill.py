@@ -77,7 +77,10 @@ class Cluster:
         self.processes[name] = self.starters[name]()
 
 
-@pytest.fixture(scope="module", params=["etcd", "fdb", *(["fdb-nodes"] if "GRIDDLE_KILL_ROUNDS" in os.environ else [])])
+KINDS = ["etcd", "fdb", *(["fdb-nodes"] if "GRIDDLE_KILL_ROUNDS" in os.environ else [])]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     directory: Path = tmp_path_factory.mktemp(request.param)
     with real_store(request.param, directory) as (database, engine):
