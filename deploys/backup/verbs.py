@@ -32,8 +32,6 @@ class _OnBackupHost:
         self._cluster = model.cluster()
         self._host = config.host(self._cluster)
         self._data = self._host.data
-        if not self._data["fdb_backup_url"]:
-            raise UserError("fdb_backup_url is empty in the inventory's data: there is no backup")
 
     def _run(self, command: str, what: str, seconds: int = 60) -> list[str]:
         found = conduct.hosts([self._host.name])
@@ -42,9 +40,10 @@ class _OnBackupHost:
         return conduct.run(found[0], command, what, seconds)
 
     def _backup(self) -> status.Backup:
-        return status.parse(
-            "\n".join(self._run(f"{config.status_command()} 2>/dev/null; true", "backup's status"))
-        )
+        if not self._data["fdb_backup_url"]:
+            raise UserError("fdb_backup_url is empty in the inventory's data: there is no backup")
+        lines = self._run(f"{config.status_command()} 2>/dev/null; true", "backup's status")
+        return status.parse("\n".join(lines))
 
     def _version(self) -> int:
         """The database's read version; 0 where it gives none, as while it is locked."""
@@ -62,9 +61,7 @@ class _OnBackupHost:
             if seen.restorable > before.restorable:
                 moved = now
             if now - moved > STALLED_SECONDS:
-                errors = (
-                    "; ".join(seen.errors) or f"systemctl status 'griddle-backup-agent@*' on {self._host.name}"
-                )
+                errors = "; ".join(seen.errors) or f"do its agents run on {self._host.name}?"
                 raise Failure(f"the backup stands still at version {seen.restorable}: {errors}")
             if now - told > TELL_SECONDS:
                 told = now
@@ -85,9 +82,7 @@ class BackupNow(_OnBackupHost):
 
     def look(self) -> status.Backup:
         if not self._wanted and not (version := self._version()):
-            raise UserError(
-                "the database gives no read version: ./griddle fdb status"
-            )
+            raise UserError("the database gives no read version: ./griddle fdb status")
         self._wanted = self._wanted or version
         return self._backup()
 
@@ -131,9 +126,7 @@ class Verify(_OnBackupHost):
         if self._live is None or seen.restorable < self._live["version"]:
             steps.append(Step("wait until that version can be restored", "wait"))
         if not self._done:
-            steps.append(
-                Step(f"restore it into another database on {self._host.name}, and compare", "compare")
-            )
+            steps.append(Step(f"restore it into another database on {self._host.name}, and compare", "compare"))
         return Plan(tuple(steps))
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
@@ -175,7 +168,8 @@ class Restore(_OnBackupHost):
         self.title = f"fdb restore to {when}"
 
     def look(self) -> plan.Seen:
-        document = look_at_cluster(next(host.name for host in self._cluster.group("fdb")))
+        members = conduct.hosts(host.name for host in self._cluster.group("fdb"))
+        document = look_at_cluster(model.short_name(members[0].name)) if members else None
         if not database.is_available(document):
             return plan.Seen(available=False)
         locked = database.get(document, "cluster.database_lock_state.locked") is True
@@ -206,10 +200,8 @@ class Restore(_OnBackupHost):
         urls = self._run(listed, "list backups")
         found = {}
         for url in sorted(filter(None, map(str.strip, urls))):
-            described = self._run(
-                f"{config.tool('fdbbackup', f'describe -d {shlex.quote(url)} --json')} 2>/dev/null; true",
-                "describe",
-            )
+            describe = config.tool("fdbbackup", f"describe -d {shlex.quote(url)} --json")
+            described = self._run(f"{describe} 2>/dev/null; true", "describe a backup")
             points = json.loads(next((line for line in described if line.startswith("{")), "{}"))
             if points.get("Restorable"):
                 found[url] = (points["MinRestorablePoint"]["Version"], points["MaxRestorablePoint"]["Version"])

@@ -18,7 +18,7 @@ from ops.fdb import run as runner
 
 def run(checkout: Path, inventory: str, verb: str, *, dry: bool) -> None:
     """`now` or `verify`, see deploys/fdb_backup.py."""
-    runner.run(checkout, inventory, "fdb_backup", {"backup": verb}, dry=dry)
+    _run(checkout, inventory, "fdb_backup", {"backup": verb}, dry)
 
 
 def restore(
@@ -28,7 +28,12 @@ def restore(
     if (to_version is None) == (to_time is None):
         raise UserError("restore needs --to-version or --to-time; ./griddle fdb backup status says what there is")
     target = {"to_version": to_version} if to_time is None else {"to_time": seconds_of(to_time)}
-    runner.run(checkout, inventory, "fdb_restore", {**target, "replace_data": replace}, dry=dry)
+    _run(checkout, inventory, "fdb_restore", {**target, "replace_data": replace}, dry)
+
+
+def _run(checkout: Path, inventory: str, deploy: str, data: dict[str, Any], dry: bool) -> None:
+    options = runner.without(runner.lost(hosts.cluster(checkout / inventory)))
+    runner.run(checkout, inventory, deploy, data, dry=dry, options=options)
 
 
 def seconds_of(text: str) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 from ops import hosts
 from ops.errors import UserError
 from ops.fdb import run as runner
-from ops.progress import say
 
 
 def run(
@@ -26,12 +25,9 @@ def run(
         hosts.host(cluster, name)
     if "auto" in choose and len(choose) > 1:
         raise UserError("coordinators: auto, or the names of hosts")
-    answers = hosts.run_on([*cluster.group("fdb"), *cluster.group("spare")], "true", hosts.CONNECT_SECONDS + 5)
-    lost = [name for name, answer in answers.items() if answer is None]
+    lost = runner.lost(cluster)
     if join in lost:
-        raise UserError(f"{join} does not answer by SSH: a host that is to join must be up")
-    for name in lost:
-        say(f"{name} does not answer by SSH: it takes no part")
+        raise UserError("a host that is to join must be up")
     data = {"join": join, "leave": leave, "coordinators": ",".join(choose)}
-    options = [word for name in lost for word in ("--exclude", name)]
-    runner.run(checkout, inventory, "fdb_members", {k: v for k, v in data.items() if v}, dry=dry, options=options)
+    data = {key: value for key, value in data.items() if value}
+    runner.run(checkout, inventory, "fdb_members", data, dry=dry, options=runner.without(lost))

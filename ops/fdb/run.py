@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deploys.model import Cluster
+from ops import hosts
 from ops.errors import Failure, UserError
 from ops.process import die_with_parent
+from ops.progress import say
 
 
 def command(
@@ -23,6 +26,20 @@ def command(
     for key, value in data.items():
         words += ["--data", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return words
+
+
+def lost(cluster: Cluster) -> list[str]:
+    """Names of FoundationDB's hosts that SSH does not reach, each said in a line: they take no part."""
+    answers = hosts.run_on(cluster.groups(("fdb", "spare")), "true", hosts.CONNECT_SECONDS + 5)
+    found = [name for name, answer in answers.items() if answer is None]
+    for name in found:
+        say(f"{name} does not answer by SSH: it takes no part")
+    return found
+
+
+def without(names: Iterable[str]) -> list[str]:
+    """pyinfra's options that leave hosts out."""
+    return [word for name in names for word in ("--exclude", name)]
 
 
 def run(
