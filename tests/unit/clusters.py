@@ -23,5 +23,5 @@ def cluster(without: tuple[str, ...] = (), also: dict[str, str] | None = None, *
         for group, hosts in HOSTS.items()
     }
     for group, name in (also or {}).items():
-        names[group].append((name, {}))
+        names.setdefault(group, []).append((name, {}))
     return model.from_file(Path("prod.py"), names, overrides)

@@ -31,6 +31,8 @@ def test_the_usual_cluster_is_good():
         (cluster(store_workers=0), ["app1", "store_workers"]),
         (cluster(app_slots={"c": "current"}), ["slot", "'c'"]),
         (cluster(fdb_process_classes=["storge"]), ["fdb1", "storge"]),
+        (cluster(also={"spare": "fdb1"}), ["fdb1", "groups fdb and spare"]),
+        (cluster(fdb_tls="yes"), ["fdb_tls", "'yes'"]),
     ],
 )
 def test_a_bad_cluster_is_named(bad, words):
