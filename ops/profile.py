@@ -62,7 +62,7 @@ command -v perf >/dev/null || exit {no_perf}
 fold=$(ls /usr/lib*/perf-core/scripts/python/stackcollapse.py | head -n 1)
 d=$(mktemp -d); trap 'sudo rm -rf "$d"' EXIT
 time -p sudo perf record -q -F {hertz} -g -p {pid} -o "$d/data" -- sleep {seconds} >"$d/said" 2>&1 || {{
-    tail -n 3 "$d/said" >&2; exit 1; }}
+    tail -n 5 "$d/said" >&2; exit 1; }}
 sudo perf script -i "$d/data" -s "$fold" 2>/dev/null
 """
 
@@ -150,7 +150,7 @@ def _perf(host: Host, worker: Worker, seconds: int, _native: bool) -> tuple[byte
     if done.returncode == NO_PERF:
         raise UserError(f"{host.name} has no perf: apt-get install linux-perf there")
     if done.returncode:
-        hint = " (a container may not: profile a real host)" if b"ermi" in done.stderr else ""
+        hint = " (a container may be kept from it: systemd-nspawn's --system-call-filter=perf_event_open)" if b"ermi" in done.stderr else ""
         raise Failure(f"{host.name}: perf: {_last_line(done.stderr)}{hint}")
     if not done.stdout.strip():
         raise Failure(f"{host.name}: perf saw {worker.name} do nothing in {seconds} s: profile it under load")
@@ -169,5 +169,5 @@ def cpu_seconds(text: str) -> float:
 
 
 def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if not line.startswith(("real ", "user ", "sys "))), "")
+    lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith(("real ", "user ", "sys "))), "")

@@ -168,6 +168,7 @@ def start(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> bool:
             f"--directory={root}", f"--machine={host.machine}", f"--hostname={host.name}",
             f"--network-bridge={plan.bridge}",
             "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=read-only",
+            "--system-call-filter=perf_event_open",  # for `griddle profile`, as on a host of its own
         )  # fmt: skip
         # Each container in a cgroup of its own from its first moment: two in one would share their units' cgroups.
         enter = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
