@@ -150,7 +150,11 @@ def _perf(host: Host, worker: Worker, seconds: int, _native: bool) -> tuple[byte
     if done.returncode == NO_PERF:
         raise UserError(f"{host.name} has no perf: apt-get install linux-perf there")
     if done.returncode:
-        hint = " (a container may be kept from it: systemd-nspawn's --system-call-filter=perf_event_open)" if b"ermi" in done.stderr else ""
+        hint = (
+            " (a container may be kept from it: systemd-nspawn's --system-call-filter=perf_event_open)"
+            if b"ermi" in done.stderr
+            else ""
+        )
         raise Failure(f"{host.name}: perf: {_last_line(done.stderr)}{hint}")
     if not done.stdout.strip():
         raise Failure(f"{host.name}: perf saw {worker.name} do nothing in {seconds} s: profile it under load")
