@@ -61,9 +61,8 @@ export class Chart {
       this.rows.push([new Date(time * 1000), ...series.map((each) => each.points.get(time) ?? null)]);
     }
     const known = this.rows.findLastIndex((row) => row.slice(1).some((value) => value !== null));
-    this.newest = known < 0 ? null : known;
-    const silence = known < 0 ? 0 : (this.rows.length - 1 - known) * stretch.step;
-    const silent = live && silence > Math.max(STALE_S, STALE_STEPS * stretch.step);
+    this.fresh = Math.ceil(Math.max(STALE_S, STALE_STEPS * stretch.step) / stretch.step); // rows that are not stale
+    const silent = live && known >= 0 && this.rows.length - 1 - known > this.fresh;
     const newest = known < 0 ? 0 : stretch.from + known * stretch.step;
     // Latencies end where nothing happens; numbers that are sent in any case end where something is wrong.
     const ended = this.ofEvents ? `nothing measured since ${clock(newest)}` : `stale: nothing since ${clock(newest)}`;
@@ -72,8 +71,8 @@ export class Chart {
     this.figure.classList.toggle("is-stale", silent && !this.ofEvents);
     this.#draw();
     this.point(this.at);
-    const values = this.#valuesAt(this.newest);
-    this.plot.setAttribute("aria-label", `${this.spec.title}, ${this.spec.note ?? ""}: ${values || "no data"}`);
+    const values = this.#valuesAt(null) || "no data";
+    this.plot.setAttribute("aria-label", [this.spec.title, this.spec.note, values].filter(Boolean).join(", "));
   }
 
   say(text) {
@@ -208,25 +207,26 @@ export class Chart {
     canvas.restore();
   }
 
-  #valuesAt(row) {
-    if (row === null || row === undefined) return "";
-    return this.names
-      .map((name, index) => `${name} ${quantity(this.rows[row][index + 1], this.spec.unit)}`)
-      .join(", ");
+  /** A line's value in a row; row null: its newest, where that is not stale. */
+  #value(index, row) {
+    const rows = row === null ? this.rows.slice(-this.fresh - 1) : [this.rows[row]];
+    return quantity(rows.findLast((each) => each[index + 1] !== null)?.[index + 1], this.spec.unit);
   }
 
-  /** The legend, with the values of a row; null: the newest that are known. */
+  #valuesAt(row) {
+    return this.names.map((name, index) => `${name} ${this.#value(index, row)}`).join(", ");
+  }
+
+  /** The legend, with the values of a row; null: the newest. */
   #tell(row) {
-    const shown = row ?? this.newest;
     const items = this.names.map((name, index) => {
       const swatch = element("span", { class: "swatch" });
       swatch.style.setProperty("--swatch", this.#colour(index));
       swatch.classList.toggle("dashed", this.styles[index] >= COLOURS);
-      const value = shown === null ? null : this.rows[shown][index + 1];
       return element("li", { class: this.#stepsBack(name) ? "back" : "" }, [
         swatch,
         `${name} `,
-        element("b", {}, [quantity(value, this.spec.unit)]),
+        element("b", {}, [this.#value(index, row)]),
       ]);
     });
     if (row !== null) {
