@@ -12,6 +12,7 @@ import shlex
 import shutil
 import socket
 import sys
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,7 @@ from ops import hosts
 from ops.errors import Failure
 
 CONNECT_SECONDS = 1.0
-STORE_SECONDS = 2.4
+STORE_SECONDS = 2.0
 SILENT_SECONDS = 15.0  # a host that was not heard for longer has no working daemon, or no way to the store
 GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load", "spare")
 
@@ -252,7 +253,8 @@ def _rest_lines(seen: Mapping[str, Any], paint: Paint, columns: int) -> list[str
     gates, lines = seen["gates"], []
 
     def say(name: str, text: str, colour: str = "") -> None:
-        lines.append(f"{name:<12}{paint(text[: columns - 12], colour)}")
+        for number, part in enumerate(textwrap.wrap(text, columns - 12)):
+            lines.append(f"{'' if number else name:<12}{paint(part, colour)}")
 
     versions = [
         f"{what} {version} ({count})"

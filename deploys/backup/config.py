@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.cluster_file import ClusterFile
-from deploys.foundationdb.facts import as_foundationdb, fdbcli
+from deploys.foundationdb.config import as_foundationdb, fdbcli
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import Entry, File, Link

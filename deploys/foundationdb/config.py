@@ -34,6 +34,8 @@ TLS_REFRESH_SECONDS = 5
 UNIT = "foundationdb.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
+STATUS_SECONDS = 10  # how long fdbcli may take to answer
+
 # Classes that configuration.rst documents and that a process of a triple cluster may sensibly have.
 CLASSES = ("unset", "storage", "log", "transaction", "stateless")
 SIZES = ("fdb_memory", "fdb_cache_memory", "fdb_storage_memory", "fdb_log_size", "fdb_logs_size")
@@ -240,3 +242,16 @@ def problems(cluster: Cluster) -> list[str]:
             if not re.fullmatch(r"\d+[KMGT]i?B", str(host.data[key]))
         ]
     return found
+
+
+def fdbcli(commands: str, cluster_file: str = CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
+    """A shell command: fdbcli runs `commands` (separated by ;) as the user that owns the cluster file."""
+    return as_foundationdb(
+        f"timeout {seconds + 5} {FDBCLI} -C {cluster_file} "
+        f"--no-status --timeout {seconds} --exec '{commands}'"
+    )
+
+
+def as_foundationdb(command: str) -> str:
+    """A shell command: one of FoundationDB's tools, as its user and with its certificates."""
+    return f"runuser -u foundationdb -- env $(cat {TLS_ENVIRONMENT} 2>/dev/null) {command}"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pyinfra.api import FactBase
 
 from deploys.foundationdb import config, status
+from deploys.foundationdb.config import STATUS_SECONDS, fdbcli
 
-STATUS_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,6 @@ class Status(FactBase[status.Document | None]):
 
     def process(self, output: list[str]) -> status.Document | None:
         return status.parse("\n".join(output))
-
-
-def fdbcli(commands: str, cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
-    """A shell command: fdbcli runs `commands` (separated by ;) as the user that owns the cluster file."""
-    return as_foundationdb(
-        f"timeout {seconds + 5} {config.FDBCLI} -C {cluster_file} "
-        f"--no-status --timeout {seconds} --exec '{commands}'"
-    )
-
-
-def as_foundationdb(command: str) -> str:
-    """A shell command: one of FoundationDB's tools, as its user and with its certificates."""
-    return f"runuser -u foundationdb -- env $(cat {config.TLS_ENVIRONMENT} 2>/dev/null) {command}"
 
 
 def status_command(cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
