@@ -27,7 +27,7 @@ from ops import hosts
 from ops.errors import Failure
 
 CONNECT_SECONDS = 1.0
-STORE_SECONDS = 2.0
+STORE_SECONDS = 2.4
 SILENT_SECONDS = 15.0  # a host that was not heard for longer has no working daemon, or no way to the store
 GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load", "spare")
 

@@ -10,7 +10,6 @@ from deploys.foundationdb import config, status
 from deploys.foundationdb.config import STATUS_SECONDS, fdbcli
 
 
-
 @dataclass(frozen=True)
 class Installed:
     """One host's releases, cluster files (first lines; empty where there is none) and data.
