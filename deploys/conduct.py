@@ -26,6 +26,7 @@ from deploys.agent.config import CONTROL
 from deploys.etcd.gateway import Gateway
 from deploys.facts import Tree
 from deploys.report import Report, summary
+from deploys.report import gates as report_gates
 from deploys.shell import exclusive
 from deploys.smoke import PROBE
 from ops import marks
@@ -170,7 +171,9 @@ def _take_steps(verb: Verb, held: lock.Lock, report: Report) -> None:
     last = None
     while True:
         held.check()
-        plan = verb.plan(verb.look())
+        seen = verb.look()
+        plan = verb.plan(seen)
+        report.document["gates"] = report_gates(verb.health(seen)) if hasattr(verb, "health") else []
         if plan.refusals:
             raise (UserError if last is None else Failure)("; ".join(plan.refusals))
         if not plan.steps:

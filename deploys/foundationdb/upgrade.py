@@ -81,6 +81,9 @@ class Upgrade:
     def plan(self, seen: Seen) -> Plan:
         return plan.upgrade(seen, self._target)
 
+    def health(self, seen: Seen) -> tuple[status.Gate, ...]:
+        return status.judge(seen.document, self._target.limits).gates
+
     def act(self, step: Step, entry: dict[str, Any]) -> None:
         getattr(self, f"_{step.action}")(entry, *step.arguments)
 

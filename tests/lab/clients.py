@@ -78,13 +78,17 @@ def clients(address: str, readers: int = 6, writers: int = 3, per_second: float 
 
 
 def lost(address: str, told: Told) -> list[str]:
-    """Acknowledged writes that are not there."""
+    """Acknowledged writes that are not there. A store that has no time (503) is asked again."""
     connection = http.client.HTTPConnection(address, timeout=10)
     missing = []
     for name, value in told.acknowledged.items():
-        connection.request("GET", f"/v1/profiles/{name}")
-        answer = connection.getresponse()
-        body = answer.read()
+        for _ in range(20):
+            connection.request("GET", f"/v1/profiles/{name}")
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 503:
+                break
+            time.sleep(0.2)
         if answer.status != 200 or json.loads(body)["name"] != value:
             missing.append(f"{name}: {answer.status}")
     return missing
