@@ -19,7 +19,7 @@ class Told:
     asked: int = 0
     failed: Counter = field(default_factory=Counter)
     longest_seconds: float = 0.0
-    acknowledged: dict[str, str] = field(default_factory=dict)
+    acknowledged: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @contextmanager
