@@ -97,6 +97,12 @@ def test_tests_get_the_larger_environment_and_other_commands_go_on_with_it(launc
     assert launcher.environments() == ["dev"]
 
 
+def test_a_load_from_outside_needs_no_more_than_an_operator(launcher: Launcher) -> None:
+    for arguments in (("bench", "read"), ("bench", "compare", "a", "b"), ("capacity",), ("profile", "app1")):
+        launcher.run(*arguments)
+        assert launcher.environments() == ["operator"]
+
+
 def test_the_benchmarks_get_the_largest_and_the_tests_go_on_with_it(launcher: Launcher) -> None:
     launcher.run("test")
     assert launcher.run("bench", "path")[2] == [
