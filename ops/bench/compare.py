@@ -20,7 +20,7 @@ from ops.bench.generator import histogram
 from ops.errors import UserError
 from ops.progress import say
 
-DRAWS = 300
+DRAWS = 200
 OTHERS_NOTED = 0.1  # cores
 
 

@@ -167,7 +167,6 @@ def test_a_result_can_be_named(tmp_path: Path) -> None:
             report.measured("fdb", "wsgi", wrong, tmp_path)
 
 
-@pytest.mark.skipif(not report.KEPT.is_file(), reason="nothing measured is kept yet")
 @pytest.mark.parametrize("lane", ["direct", "wsgi"])
 @pytest.mark.parametrize("engine", ["fdb", "etcd", "memory"])
 def test_the_repo_brings_measurements_of_every_engine_and_lane(engine: str, lane: str, tmp_path: Path) -> None:
