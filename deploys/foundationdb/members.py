@@ -9,7 +9,7 @@ from a cluster"): its place is taken, it is excluded, coordinators move (excludi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deploys.conduct import Plan, Step
 from deploys.foundationdb import status
@@ -148,12 +148,19 @@ def _leaving_has_begun(seen: Seen, target: Target) -> bool:
     return leaver.address in seen.excluded or not processes_of(seen, leaver)
 
 
+def _has_joined(seen: Seen, target: Target) -> bool:
+    return bool(target.join) and _serves(seen, target.members[target.join])
+
+
 def _unsafe_to_begin(seen: Seen, target: Target) -> Iterator[str]:
     """Before a host that serves is emptied, everything else must be well."""
     joining = target.members[target.join].endpoints if target.join else frozenset()
-    here = Limits(**{**vars(target.limits), "processes": target.limits.processes - joining})
-    for gate in status.judge(seen.document, here).failing:
-        yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
+    here = replace(target.limits, processes=target.limits.processes - joining)
+    # Once a host has joined, health is waited for: that costs a recovery, and data distribution says nothing for
+    # half a minute after one.
+    if not _has_joined(seen, target):
+        for gate in status.judge(seen.document, here).failing:
+            yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
     moved = sum(used for used, _, _ in _disks(seen, {target.leave: target.spares[target.leave]}))
     staying = {name: member for name, member in target.members.items() if name != target.join}
     disks = _disks(seen, staying)
@@ -182,8 +189,12 @@ def _disks(seen: Seen, members: Mapping[str, Member]) -> list[tuple[float, float
 
 
 def _steps(seen: Seen, target: Target) -> Iterator[Step]:
-    if target.join and not _serves(seen, target.members[target.join]):
+    healthy = status.judge(seen.document, target.limits).ok
+    if target.join and not _has_joined(seen, target):
         yield Step(f"{target.join} becomes a part of the database", "joined", (target.join,))
+        healthy = False
+    if target.join and target.leave and not healthy and not _leaving_has_begun(seen, target):
+        yield Step(f"gate: healthy, before {target.leave} is emptied", "healthy")
     if target.leave:
         yield from _leave(seen, target)
     else:
@@ -194,7 +205,7 @@ def _steps(seen: Seen, target: Target) -> Iterator[Step]:
         who = f" of {', '.join(stale)}" if stale else ""
         yield Step(f"the seed cluster files{who} follow", "seeds_follow")
     # A host may be added, and coordinators moved, because something is lost: then that is still so.
-    if target.leave and not status.judge(seen.document, target.limits).ok:
+    if target.leave and not healthy:
         yield Step("gate: healthy", "healthy")
 
 
