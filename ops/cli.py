@@ -71,8 +71,16 @@ def down() -> None:
     default=CHECKOUT / "inventory" / "lab.py",
     help="The cluster: inventory/prod.py, or another.  [default: the lab's]",
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(0.5, 60),
+    default=2.4,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the metrics host may take: more for one that is far away or overloaded.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for scripts.")
-def cluster_status(inventory: Path, as_json: bool) -> None:
+def cluster_status(inventory: Path, as_json: bool, wait: float) -> None:
     """The cluster on one screen: the promise, hosts, versions, releases, gates, what was done last.
 
     Answers in under three seconds, also with hosts down. Everything but which hosts answer comes from the
@@ -80,7 +88,7 @@ def cluster_status(inventory: Path, as_json: bool) -> None:
     """
     from ops import status as body
 
-    body.status(inventory, as_json)
+    body.status(inventory, as_json, wait)
 
 
 @griddle.command()

@@ -30,7 +30,8 @@ def count(lab: LabUnderTest, host: str, name: str, by: int = 1) -> None:
 def query(lab: LabUnderTest, expression: str) -> dict[str, float]:
     """{host: value} of an instant query."""
     url = "http://127.0.0.1:8428/api/v1/query"
-    answer = lab.ssh("metrics1", f"curl -fsS {url} --data-urlencode 'query={expression}'").stdout
+    patience = "--retry 20 --retry-delay 1 --retry-connrefused"  # a store that was started a moment ago
+    answer = lab.ssh("metrics1", f"curl -fsS {patience} {url} --data-urlencode 'query={expression}'").stdout
     return {each["metric"]["host"]: float(each["value"][1]) for each in json.loads(answer)["data"]["result"]}
 
 
