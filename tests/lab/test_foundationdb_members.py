@@ -174,12 +174,24 @@ def digest(lab: LabUnderTest) -> tuple[int, str]:
     return len(rows), hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
+def settled(lab: LabUnderTest) -> tuple[int, str]:
+    """The digest once feeds have taken, and trimmed, what was written."""
+    last, end = None, time.monotonic() + 60
+    while (seen := digest(lab)) != last:
+        assert time.monotonic() < end
+        last = seen
+        time.sleep(3)
+    return seen
+
+
 def ready(lab: LabUnderTest) -> int:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         return opener.open(f"http://{lab.plan.virtual_ip}/readyz", timeout=5).status
     except urllib.error.HTTPError as error:
         return error.code
+    except OSError:  # no answer in time
+        return 0
 
 
 @contextlib.contextmanager
@@ -206,7 +218,7 @@ def test_the_whole_database_is_destroyed_and_restored_byte_for_byte(lab: LabUnde
         time.sleep(5)
     writers.assert_all_there()
     lab.griddle("fdb", "backup", "verify")
-    before = digest(lab)
+    before = settled(lab)
     lab.griddle("fdb", "backup", "now")
     version = str(report(lab)["steps"][-1]["restorable_version"])
     workers = lab.ssh("app1", "pgrep -f 'services[.]store' | sort").stdout
