@@ -29,7 +29,7 @@ export function share(value) {
 const FORMATS = {
   "": (value) => scaled(value, 1000, ["", " k", " M", " G"], 10000),
   "/s": (value) => `${scaled(value, 1000, ["", " k", " M", " G"], 10000)}/s`,
-  "%": (value) => `${value && value < 100 ? value.toFixed(1) : digits(value, 0)} %`,
+  "%": (value) => `${value && value < 99.95 ? value.toFixed(1) : digits(value, 0)} %`,
   ms: (value) => (Math.abs(value) >= 10000 ? `${digits(value / 1000, 1)} s` : `${digits(value, 2)} ms`),
   s: (value) => (value && Math.abs(value) < 1 ? `${digits(value * 1000, 1)} ms` : `${digits(value, 1)} s`),
   B: (value) => scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]),

@@ -24,7 +24,7 @@ export const promiseNow = (ms) => promise("1m", ms);
 /** Asked once a minute. `known_s`: how much of the hour the store knows. */
 export const promiseHour = (ms) => ({
   ...promise("1h", ms),
-  known_s: "max(time() - tfirst_over_time(griddle_host_expected[1h]))",
+  known_s: "max(time() - tfirst_over_time(griddle_collectd_starts[1h]))",
 });
 
 /** By host; `heard` in Unix seconds. */
