@@ -39,7 +39,7 @@ export class Sections {
     byId("hosts-note").textContent = cluster.note;
     this.cells = this.#hostTable();
     if (cluster.store !== "fdb") {
-      const note = "This cluster stores in etcd: it has no FoundationDB.";
+      const note = `This cluster's store is ${cluster.store}: it has no FoundationDB.`;
       byId("fdb").append(element("p", { class: "empty" }, [note]));
     }
   }
