@@ -221,6 +221,9 @@ def _leave(seen: Seen, target: Target) -> Iterator[Step]:
     yield from _move_coordinators(seen, target)
     if present and not is_empty(seen, member):
         yield Step(f"wait until {name} holds nothing", "emptied", (name,))
+    if found.holds and not found.runs and not status.judge(seen.document, target.limits).ok:
+        # Somebody else has stopped it: whether its files are the last copy of anything, only health can say.
+        yield Step(f"gate: healthy, before the files of {name} are removed", "healthy")
     if found.runs or found.holds:
         yield Step(f"stop FoundationDB on {name} and remove its files there", "stop", (name,))
     if excluded and found.reached:

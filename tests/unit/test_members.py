@@ -109,6 +109,15 @@ def test_one_that_was_stopped_is_still_in_the_clusters_list_for_a_while():
     assert actions(members.plan(replace(state, excluded=frozenset()), REPLACE)) == []
 
 
+def test_files_of_a_host_that_others_stopped_are_removed_only_while_all_else_is_well():
+    stopped = Leaver(reached=True, runs=False, holds=True)
+    target = replace(REPLACE, members=hosts(1, 2, 3, 5, 6), spares=hosts(4), leave="fdb4")
+    state = seen(document("one_machine_lost", joined=6), leaver=stopped)
+    steps = [step.name for step in members.plan(state, target).steps]
+    gate = steps.index("gate: healthy, before the files of fdb4 are removed")
+    assert gate < steps.index("stop FoundationDB on fdb4 and remove its files there")
+
+
 def test_seeds_follow_where_an_interruption_left_them_behind():
     stopped = Leaver(reached=True)
     state = emptied(leaver=stopped, key="lab:b", seeds={"this machine": "lab:a", "fdb1": "lab:b"})
