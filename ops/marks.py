@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from deploys.model import Cluster
+from ops import hosts
 from ops.paths import CLUSTERS, ROOT
 from ops.progress import say
-from ops.remote import ssh_command
 
 KINDS = ("deploy", "fdb", "release", "flag", "experiment", "drill", "tuning", "note")
 WEBHOOK_SECONDS = 2
@@ -115,10 +115,10 @@ def _send(
 
 
 def _start_sender(cluster: Cluster, labels: Mapping[str, str], value: float) -> subprocess.Popen[bytes]:
-    stores = cluster.group("metrics")
+    (store,) = cluster.group("metrics")
     order = {
         # On another connector than ssh (pyinfra's tests, a local run) there is nobody to send to.
-        "ssh": ssh_command(stores[0]) if stores and cluster.reached_by_ssh else None,
+        "ssh": ["ssh", *hosts.ssh_options(store), hosts.ssh_target(store)] if cluster.reached_by_ssh else None,
         "port": cluster.data["metrics_http_port"],
         "line": line(labels, value, time.time()),
         "webhook": cluster.data.get("notify_webhook_url"),
