@@ -1,7 +1,7 @@
 """Another version of FoundationDB on the running cluster; `./griddle fdb upgrade` runs this.
 
-pyinfra inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78
-pyinfra --dry inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78      # the plan alone
+    pyinfra inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78
+    pyinfra --dry inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78      # the plan alone
 """
 
 from deploys.conduct import conducted, conducts

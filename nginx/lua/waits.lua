@@ -9,11 +9,12 @@ local counts = ngx.shared.waits
 
 local M = {}
 
+local CLIENTS = "/v1/" -- all else is asked by the cluster itself
 local COUNTED = { "answered", "waited", "failed", "longest_ms" }
 
 -- At the end of every request.
 function M.log()
-    if control.wait_ms == 0 then
+    if control.wait_ms == 0 or ngx.var.request_uri:sub(1, #CLIENTS) ~= CLIENTS then
         return
     end
     if counts:get("operation") ~= control.operation then
