@@ -31,7 +31,7 @@ from ops.paths import CLUSTERS, ROOT
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 398
-HOLDERS = "etcd,foundationdb,backup,app"  # components that hold certificates
+HOLDERS = "etcd,foundationdb,backup,metrics,app"  # components that hold certificates, or read them once
 RENEW_DAYS = 60
 """A certificate with less time left is issued anew by the next deploy."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploys.config import PKI
 from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.foundationdb import deploy as foundationdb
 from deploys.foundationdb.operations import seeded
@@ -65,6 +66,7 @@ def activate() -> None:
                 config.STORE_RELABELLING,
                 config.STORE_SCRAPING,
                 config.STORE_DROP_IN,
+                f"{PKI}/ca.crt",  # read when it starts
             ],
             ready=f"curl -fsS -o /dev/null http://127.0.0.1:{this.data['metrics_http_port']}/health",
         )
