@@ -11,6 +11,7 @@ from pathlib import Path
 from deploys.foundationdb import screen
 from ops.errors import Failure, UserError
 from ops.fdb.run import command
+from ops.progress import step
 
 
 def show(checkout: Path, inventory: str, *, as_json: bool) -> int:
@@ -21,9 +22,10 @@ def show(checkout: Path, inventory: str, *, as_json: bool) -> int:
         found = Path(directory) / "status.json"
         # Hosts that are down are a part of the answer, so they do not end the run.
         words = command(inventory, "fdb_status", {}, options=("--fail-percent", "100"))
-        done = subprocess.run(
-            ["env", f"GRIDDLE_REPORT={found}", *words], cwd=checkout, capture_output=True, text=True
-        )
+        with step("asking the database and its hosts", quiet_seconds=5):
+            done = subprocess.run(
+                ["env", f"GRIDDLE_REPORT={found}", *words], cwd=checkout, capture_output=True, text=True
+            )
         if not found.is_file():
             if done.returncode == UserError.exit_code:
                 raise UserError(done.stderr.strip().removeprefix("griddle: "))
