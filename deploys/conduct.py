@@ -92,6 +92,33 @@ def conducted(verb: Verb) -> Generator[StringCommand]:
     _conduct(verb)
 
 
+_taken: list[lock.Lock] = []  # by `announced`, for `conducted`
+
+
+@operation()
+def announced(verb: Verb) -> Generator[StringCommand]:
+    """The verb's operation is announced, and it holds the lock: for what is done on hosts before `conducted`."""
+    host.noop("see what it is for")
+    if state.is_executing and planned(verb).steps:
+        with _said(verb):
+            _taken.append(lock.take(gateway(), lock.announcement(verb.title)))
+            _await_announcement(_taken[0].document)
+    return
+    yield
+
+
+@contextmanager
+def _said(verb: Verb) -> Iterator[None]:
+    """What is raised ends the run with the words and the exit code that it deserves."""
+    try:
+        yield
+    except UserError as refusal:
+        say(f"griddle: {verb.title}: {refusal}")
+        raise SystemExit(REFUSED) from None
+    except Failure as failure:
+        raise OperationError(f"{verb.title}: {failure}") from None
+
+
 def planned(verb: Verb) -> Plan:
     """The plan, printed where it refuses.
 
@@ -112,12 +139,13 @@ def planned(verb: Verb) -> Plan:
 
 def _conduct(verb: Verb) -> None:
     cluster = model.cluster()
-    if not planned(verb).steps:
+    if not _taken and not planned(verb).steps:
         say(f"    {verb.title}: nothing is left to do")
         return
-    document = lock.announcement(verb.title)
-    try:
-        with lock.held(gateway(), document) as held:
+    with _said(verb):
+        held = _taken.pop() if _taken else lock.take(gateway(), lock.announcement(verb.title))
+        document = held.document
+        try:
             report = Report(verb.title, cluster.name, document["owner"], _report_path())
             outcome: dict[str, Any] = {"outcome": "done"}
             try:
@@ -131,11 +159,8 @@ def _conduct(verb: Verb) -> None:
             finally:
                 report.end(**outcome)
                 _print(report)
-    except UserError as refusal:
-        say(f"griddle: {verb.title}: {refusal}")
-        raise SystemExit(REFUSED) from None
-    except Failure as failure:
-        raise OperationError(f"{verb.title}: {failure}") from None
+        finally:
+            held.release()
 
 
 def _await_announcement(document: dict[str, Any]) -> None:

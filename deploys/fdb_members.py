@@ -12,7 +12,7 @@ from pyinfra import host
 
 from deploys.base import deploy as base
 from deploys.component import component
-from deploys.conduct import conducted, conducts, planned
+from deploys.conduct import announced, conducted, conducts, planned
 from deploys.firewall import deploy as firewall
 from deploys.foundationdb import deploy as foundationdb
 from deploys.foundationdb.membership import Membership
@@ -37,6 +37,10 @@ barrier(name="hosts | ready")
 if join and this_host().name == join:
     foundationdb.install()
     foundationdb.configure()
+barrier(name="host | can join")
+if verb:
+    announced(name=f"members | {verb.title} is announced", verb=verb)  # a host that joins costs a recovery
+if join and this_host().name == join:
     foundationdb.start()
 barrier(name="members | ready")
 if verb:

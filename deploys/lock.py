@@ -11,8 +11,7 @@ import getpass
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,21 +86,11 @@ def seen(gateway: Gateway) -> dict[str, Any] | None:
     return json.loads(found[0]) if found else None
 
 
-@contextmanager
-def held(gateway: Gateway, document: Mapping[str, Any], sleep: Callable = gevent.sleep) -> Iterator[Lock]:
-    """Holds the lock. What its own owner's killed process has left is waited for: its lease ends soon.
+def take(gateway: Gateway, document: Mapping[str, Any], sleep: Callable = gevent.sleep) -> Lock:
+    """Takes the lock. What its own owner's killed process has left is waited for: its lease ends soon.
 
     :raises UserError: another operation is in progress
     """
-    lock = take(gateway, document, sleep)
-    try:
-        yield lock
-    finally:
-        lock.release()
-
-
-def take(gateway: Gateway, document: Mapping[str, Any], sleep: Callable = gevent.sleep) -> Lock:
-    """See `held`."""
     deadline = time.monotonic() + LEASE_SECONDS + 2
     told = False
     while True:
