@@ -71,7 +71,12 @@ class Metrics:
         with self._client.pipeline() as pipeline:
             pipeline.gauge(self._alive, 1)
             for name, total in self.totals().items():
-                if new := total - self._sent.get(name, 0):
+                if name not in self._sent:
+                    # The store sees growth between two totals: the first one has to be 0. What was counted goes
+                    # with the next flush.
+                    pipeline.incr(f"{self._prefix}{name}{self._labels}", 0)
+                    self._sent[name] = 0
+                elif new := total - self._sent[name]:
                     pipeline.incr(f"{self._prefix}{name}{self._labels}", round(new, 3))
                     self._sent[name] = total
 

@@ -46,7 +46,7 @@ local function find_series(kind, lane, release, variant)
     found = {
         prefix = "griddle." .. kind .. "_",
         labels = format(";lane=%s;release=%s;variant=%s", lane, clean(release), clean(variant)),
-        sum = 0, errors = 0, shed = {}, sent = { sum = 0, errors = 0, shed = {} },
+        new = true, sum = 0, errors = 0, shed = {}, sent = { sum = 0, errors = 0, shed = {} },
     }
     for i = 1, BUCKETS do
         found[i], found.sent[i] = 0, 0
@@ -97,31 +97,37 @@ function M.from_front()
     M.answered("wsgi", ngx.status, ngx.var.release)
 end
 
--- The lines of what is new in one series since it was flushed last.
+-- The lines of what is new in one series since it was flushed last. The store sees growth between two totals, so the
+-- first one has to be 0: what was counted by then goes with the next flush.
 local function lines_of(found, lines)
-    local sent, prefix, labels = found.sent, found.prefix, found.labels
+    local sent, prefix, labels, new = found.sent, found.prefix, found.labels, found.new
+    found.new = nil
     local total = 0
     for i = 1, BUCKETS do
-        total = total + found[i] - sent[i]
-        sent[i] = found[i]
-        if total > 0 then
+        if not new then
+            total = total + found[i] - sent[i]
+            sent[i] = found[i]
+        end
+        if new or total > 0 then
             lines[#lines + 1] = format("%sms_bucket%s;le=%s:%d|c", prefix, labels, LES[i], total)
         end
     end
-    if total > 0 then
+    if new or total > 0 then
+        local sum = new and 0 or found.sum - sent.sum
+        sent.sum = sent.sum + sum
         lines[#lines + 1] = format("%sms_count%s:%d|c", prefix, labels, total)
-        lines[#lines + 1] = format("%sms_sum%s:%.3f|c", prefix, labels, found.sum - sent.sum)
-        sent.sum = found.sum
+        lines[#lines + 1] = format("%sms_sum%s:%.3f|c", prefix, labels, sum)
     end
-    if found.errors > sent.errors then
-        lines[#lines + 1] = format("%serrors%s:%d|c", prefix, labels, found.errors - sent.errors)
-        sent.errors = found.errors
+    if new or found.errors > sent.errors then
+        local errors = new and 0 or found.errors - sent.errors
+        sent.errors = sent.errors + errors
+        lines[#lines + 1] = format("%serrors%s:%d|c", prefix, labels, errors)
     end
     for reason, shed in pairs(found.shed) do
-        local before = sent.shed[reason] or 0
-        if shed > before then
-            lines[#lines + 1] = format("%sshed%s;reason=%s:%d|c", prefix, labels, reason, shed - before)
-            sent.shed[reason] = shed
+        local before = sent.shed[reason]
+        if shed ~= before then
+            sent.shed[reason] = before and shed or 0
+            lines[#lines + 1] = format("%sshed%s;reason=%s:%d|c", prefix, labels, reason, before and shed - before or 0)
         end
     end
 end
@@ -145,11 +151,13 @@ function M.datagrams()
 end
 
 -- Also called when this worker is told to leave: what it answers from then on is not counted.
-local function flush()
+local function flush(leaving)
     local socket = ngx.socket.udp()
     if socket:setpeername(settings.statsd_host, settings.statsd_port) then
-        for _, datagram in ipairs(M.datagrams()) do
-            socket:send(datagram)
+        for _ = 1, leaving and 2 or 1 do -- twice: what is new goes with the second
+            for _, datagram in ipairs(M.datagrams()) do
+                socket:send(datagram)
+            end
         end
         socket:close()
     end

@@ -53,7 +53,7 @@ def test_a_flush_sends_what_is_new_under_full_names(daemon: Daemon) -> None:
     wait_until("all has come", lambda: daemon.total("read_ms_count") == 2)
     assert daemon.counters[f"griddle.store.refused;status=expired{labels}"] == 6
     assert daemon.counters[f"griddle.store.read_ms_bucket;le=10{labels}"] == 2
-    assert f"griddle.store.read_ms_bucket;le=5{labels}" not in daemon.counters
+    assert daemon.counters[f"griddle.store.read_ms_bucket;le=5{labels}"] == 0
     assert daemon.gauges == {f"griddle.worker;unit=store;worker=1{labels}": 1}
     assert daemon.longest <= metrics.DATAGRAM_BYTES
 
@@ -71,6 +71,18 @@ def test_what_was_flushed_to_nobody_is_no_burst_later() -> None:
     numbers.flush()
     wait_until("counting goes on", lambda: again.total("requests") == 7)
     again.stop()
+
+
+def test_a_counters_first_total_is_nought(daemon: Daemon) -> None:
+    """Otherwise the first burst of errors is where the series begins, and no rate ever shows it."""
+    numbers = counted(daemon.port)
+    numbers.add("refused;status=unavailable", 500)
+    numbers.flush()
+    name = "griddle.store.refused;status=unavailable;slot=a;release=r-1"
+    wait_until("the series begins", lambda: name in daemon.counters)
+    assert daemon.counters[name] == 0
+    numbers.flush()
+    wait_until("the burst comes", lambda: daemon.counters[name] == 500)
 
 
 @pytest.fixture
@@ -104,6 +116,7 @@ def test_reads_and_writes_are_counted_by_lane_and_outcome(serving: ServingPath, 
     assert daemon.total("griddle.read_ms_sum;lane=wsgi") > 0
     assert daemon.counters["griddle.write_ms_count;lane=wsgi;release=dev;variant=-"] == 1
     assert daemon.total("errors") == daemon.total("shed") == 0
+    assert "griddle.read_errors;lane=direct;release=dev;variant=-" in daemon.counters  # begun, at 0
     wait_until("the services count, too", lambda: daemon.total("griddle.store.requests") >= 48)
     wait_until("the front does", lambda: daemon.total("griddle.front.answers", "status=200") == 6)
     assert daemon.total("griddle.front.answer_ms_count") == daemon.total("griddle.front.answers")
