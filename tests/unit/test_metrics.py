@@ -112,9 +112,10 @@ def test_reads_and_writes_are_counted_by_lane_and_outcome(serving: ServingPath, 
     wait_until("direct reads are counted", lambda: daemon.counters[direct] == 42)
     wait_until("WSGI reads are counted", lambda: daemon.counters[direct.replace("direct", "wsgi")] == 5)
     assert daemon.total("griddle.read_ms_bucket;lane=direct", "le=+Inf") == 42
-    assert daemon.total("griddle.read_ms_bucket;lane=direct", "le=250") == 42
-    assert daemon.total("griddle.read_ms_sum;lane=wsgi") > 0
-    assert daemon.counters["griddle.write_ms_count;lane=wsgi;release=dev;variant=-"] == 1
+    # by nginx's clock, of whole milliseconds, five quick reads may take none
+    assert "griddle.read_ms_sum;lane=wsgi;release=dev;variant=-" in daemon.counters
+    write = "griddle.write_ms_count;lane=wsgi;release=dev;variant=-"
+    wait_until("the write is counted", lambda: daemon.counters[write] == 1)
     assert daemon.total("errors") == daemon.total("shed") == 0
     assert "griddle.read_errors;lane=direct;release=dev;variant=-" in daemon.counters  # begun, at 0
     wait_until("the services count, too", lambda: daemon.total("griddle.store.requests") >= 48)
