@@ -144,8 +144,10 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
 
 
 def _leaving_has_begun(seen: Seen, target: Target) -> bool:
-    leaver = target.spares[target.leave]
-    return leaver.address in seen.excluded or not processes_of(seen, leaver)
+    leaver, found = target.spares[target.leave], seen.leaver
+    # The cluster's list still has one that was stopped for some seconds.
+    stopped = found.reached and not found.runs and not found.holds
+    return stopped or leaver.address in seen.excluded or not processes_of(seen, leaver)
 
 
 def _has_joined(seen: Seen, target: Target) -> bool:

@@ -109,6 +109,12 @@ def test_one_that_was_stopped_is_still_in_the_clusters_list_for_a_while():
     assert actions(members.plan(replace(state, excluded=frozenset()), REPLACE)) == []
 
 
+def test_what_the_list_says_of_one_that_is_stopped_and_included_again_is_waited_for():
+    listed = document(coordinators=(1, 2, 3, 4, 6), joined=6)
+    next(each for each in listed["cluster"]["processes"].values() if LEAVING in each["address"])["version"] = ""
+    assert actions(members.plan(seen(listed, leaver=Leaver(reached=True)), REPLACE)) == ["healthy"]
+
+
 def test_files_of_a_host_that_others_stopped_are_removed_only_while_all_else_is_well():
     stopped = Leaver(reached=True, runs=False, holds=True)
     target = replace(REPLACE, members=hosts(1, 2, 3, 5, 6), spares=hosts(4), leave="fdb4")
