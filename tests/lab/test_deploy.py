@@ -5,6 +5,7 @@ commands that know nothing of it. The tests stand in the order of a cluster's fi
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -12,6 +13,7 @@ import time
 
 import pytest
 
+from deploys.foundationdb.facts import fdbcli
 from tests.lab.conftest import LabUnderTest
 
 ALL = ["inventory/lab.py", "deploys/all.py"]
@@ -202,9 +204,8 @@ def test_etcd_is_healthy_and_asks_for_certificates(lab: LabUnderTest) -> None:
 def test_the_store_is_the_one_that_was_asked_for(lab: LabUnderTest) -> None:
     if engine(lab) != "fdb":
         pytest.skip("FoundationDB's packages are not in the artifacts directory: the lab runs on etcd")
-    fdbcli = "/opt/foundationdb/current/bin/fdbcli -C /var/lib/foundationdb/fdb.cluster"
-    status = lab.ssh("fdb1", f"{fdbcli} --timeout 20 --exec 'status json'")
-    document = json.loads(status.stdout[status.stdout.index("{") :])
+    ask = fdbcli("status json", seconds=20)
+    document = json.loads(lab.ssh("fdb1", f"sudo sh -c {shlex.quote(ask)}").stdout)
     assert document["cluster"]["configuration"]["redundancy_mode"] == "triple"
     assert document["cluster"]["configuration"]["coordinators_count"] == 5
     assert document["client"]["database_status"]["available"]
