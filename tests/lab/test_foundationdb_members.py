@@ -70,10 +70,21 @@ class Writers:
                 self.refused += 1
             time.sleep(0.02)
 
+    def _page(self, path: str) -> dict[str, Any]:
+        """Asked for again while the store is away for a moment."""
+        end = time.monotonic() + 20
+        while True:
+            try:
+                return json.loads(self._send("GET", path))
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
     def feed(self, owner: str) -> list[str]:
         texts, query = [], "?limit=100"
         while True:
-            page = json.loads(self._send("GET", f"{owner}/feed{query}"))
+            page = self._page(f"{owner}/feed{query}")
             texts += [item["text"] for item in page["items"]]
             if page["next"] is None:
                 return texts[::-1]
