@@ -140,9 +140,9 @@ def test_killed_at_every_step_under_load_it_goes_on(lab: LabUnderTest) -> None:
     document = seen(lab)
     assert document["healthy"] and document["versions"] == [NEW]
     assert all(host["running"] == [NEW] for name, host in document["hosts"].items() if name.startswith("app"))
-    # The last one reports only if the one before was killed with something left to do.
+    # Where the killed ones left nothing to do, the last reports nothing, or had no time for a probe.
     done = [report for report in reports(lab)[earlier:] if report["outcome"] == "done"]
-    assert all(report["waits"]["failed"] == report["probe"]["failed"] == 0 for report in done), done
+    assert not any(report["waits"]["failed"] or (report["probe"] or {}).get("failed") for report in done), done
     steps = [step["name"] for report in reports(lab)[earlier:] for step in report["steps"]]
     assert sum(step.startswith("bounce") for step in steps) <= 2, steps
 
