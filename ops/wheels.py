@@ -34,6 +34,7 @@ apt-get -qq install -y --no-install-recommends gcc libc6-dev python3-dev python3
 offline="--quiet --disable-pip-version-check --no-index --no-deps"
 python3 -m venv /build
 /build/bin/pip install $offline --require-hashes --find-links /downloads -r /requirements/build.lock
+export MEINHELD_NOGREEN=1  # see pyproject.toml
 /build/bin/pip wheel $offline --require-hashes --find-links /downloads --no-build-isolation -w /wheels \\
     -r /requirements/service.lock
 # what cannot be imported here will not run on a host either

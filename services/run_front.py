@@ -3,7 +3,7 @@
 One process, with its own listening socket, per unit: a meinheld worker serves one request at a time and keeps
 its connections, so that several on one socket would leave requests behind busy workers while others idle.
 nginx chooses among them. Handlers are synchronous: meinheld's own continuations crash with keep-alive
-connections.
+connections, and are left out where it is built.
 """
 
 import argparse

@@ -42,6 +42,10 @@ class LabUnderTest:
     def plan(self) -> LabPlan:
         return ops_lab.current_plan(self.checkout)
 
+    def reporting(self) -> list[str]:
+        """Names of the hosts that send metrics: all but spare ones, which an earlier test may have left."""
+        return sorted(host.name for host in self.plan.hosts if set(host.groups) != {"spare"})
+
     def griddle_command(self, *arguments: str) -> list[str]:
         return [".venv/bin/python", "-m", "ops.cli", *arguments]
 

@@ -58,7 +58,7 @@ def test_real_numbers_appear(lab: LabUnderTest, board: Browser) -> None:
     share, p99, *_ = board.texts("#tiles .big")
     assert re.fullmatch(r"[\d.]+ %", share) and re.fullmatch(r"[\d.,]+ ms|> 1 s", p99)
     assert board.text("#cluster") == "lab"
-    names = [host.name for host in lab.plan.hosts]
+    names = lab.reporting()
     board.wait("all hosts up", lambda: all(board.text(f"#host-{name} .state") == "● up" for name in names), 60)
     board.wait("cpu", lambda: re.fullmatch(r"[\d.]+ %", board.text("#host-app1 .number")))
     board.wait("etcd", lambda: board.text("#members .sum") == "● healthy", 60)
