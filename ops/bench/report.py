@@ -99,7 +99,8 @@ def ratios(rows: Sequence[Mapping]) -> list[str]:
         if lane in cost and peers:
             best = min(peers, key=peers.__getitem__)
             times = peers[best] / cost[lane]
-            found.append(f"{lane}: {times:.2f} times fewer µs than {best}, the best Python peer")
+            words = f"{times:.2f} times fewer µs than" if times >= 1 else f"{1 / times:.2f} times the µs of"
+            found.append(f"{lane}: {words} {best}, the best Python peer")
         if lane in cost and "go" in cost:
             found.append(f"{lane}: {cost[lane] / cost['go']:.2f} times the µs of Go")
     return found
