@@ -151,7 +151,7 @@ def _conduct(verb: Verb) -> None:
             try:
                 with report.step("announce it to proxies and app hosts"):
                     _await_announcement(document)
-                with marks.span(cluster, "fdb", verb.title), _felt(document, report):
+                with marks.span(cluster, "fdb", verb.title.removeprefix("fdb ")), _felt(document, report):
                     _take_steps(verb, held, report)
             except BaseException as error:
                 outcome = {"outcome": "failed", "problem": str(error) or type(error).__name__}

@@ -71,5 +71,7 @@ def _print() -> None:
             changed = f"{_changes[component]} changed" if _changes[component] else "no change"
             if component == failed:
                 changed = "stopped here"
+            elif not _changes[component] and seconds < 0.05:  # a barrier
+                continue
             print(f"    {component:<14}{seconds:7.1f}  {changed}", file=out)
         print(f"    {'total':<14}{sum(_seconds.values()):7.1f}", file=out)

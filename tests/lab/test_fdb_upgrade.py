@@ -171,8 +171,7 @@ def test_zone_by_zone_and_back_under_load(lab: LabUnderTest) -> None:
     address = lab.plan.virtual_ip
     with clients(address) as told:
         lab.griddle("fdb", "upgrade", OLD, "--rolling")
-    # Five recoveries: on a machine that is busy with other things, one of them can outlast the 3 s of waiting.
-    assert told.asked > 500 and told.failed.total() <= told.asked / 500, told
+    assert told.asked > 500 and not told.failed, told
     assert lost(address, told) == []
     last = reports(lab)[-1]
     zones = [step["name"] for step in last["steps"] if step["name"].startswith("restart the processes of")]
