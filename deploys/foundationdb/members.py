@@ -68,6 +68,7 @@ class Target:
     :param join: the host that must have become a part
     :param leave: the host that must be none any more
     :param choose: "auto", names of hosts, or () to change coordinators only where one leaves
+    :param sound: see `is_sound`, when the operation began: it ends only when that is so again
     """
 
     members: Mapping[str, Member]
@@ -77,6 +78,7 @@ class Target:
     join: str = ""
     leave: str = ""
     choose: tuple[str, ...] = ()
+    sound: bool = False
 
 
 def plan(seen: Seen, target: Target) -> Plan:
@@ -104,6 +106,16 @@ def chosen_coordinators(seen: Seen, target: Target) -> tuple[str, ...]:
 
 def processes_of(seen: Seen, member: Member) -> list[status.Process]:
     return [p for p in status.processes(seen.document) if p.endpoint.rpartition(":")[0] == member.address]
+
+
+def is_sound(seen: Seen, target: Target) -> bool:
+    """Every health gate is green, whether or not the host that is to join is there."""
+    return _judged(seen, target).ok
+
+
+def _judged(seen: Seen, target: Target) -> status.Health:
+    joining = target.members[target.join].endpoints if target.join in target.members else frozenset()
+    return status.judge(seen.document, replace(target.limits, processes=target.limits.processes - joining))
 
 
 def _serves(seen: Seen, member: Member) -> bool:
@@ -156,12 +168,10 @@ def _has_joined(seen: Seen, target: Target) -> bool:
 
 def _unsafe_to_begin(seen: Seen, target: Target) -> Iterator[str]:
     """Before a host that serves is emptied, everything else must be well."""
-    joining = target.members[target.join].endpoints if target.join else frozenset()
-    here = replace(target.limits, processes=target.limits.processes - joining)
     # Once a host has joined, health is waited for: that costs a recovery, and data distribution says nothing for
     # half a minute after one.
     if not _has_joined(seen, target):
-        for gate in status.judge(seen.document, here).failing:
+        for gate in _judged(seen, target).failing:
             yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
     moved = sum(used for used, _, _ in _disks(seen, {target.leave: target.spares[target.leave]}))
     staying = {name: member for name, member in target.members.items() if name != target.join}
@@ -197,17 +207,15 @@ def _steps(seen: Seen, target: Target) -> Iterator[Step]:
         healthy = False
     if target.join and target.leave and not healthy and not _leaving_has_begun(seen, target):
         yield Step(f"gate: healthy, before {target.leave} is emptied", "healthy")
-    if target.leave:
-        yield from _leave(seen, target)
-    else:
-        yield from _move_coordinators(seen, target)
-    changed = bool(list(_move_coordinators(seen, target)))
+    moves = list(_move_coordinators(seen, target))
+    yield from _leave(seen, target) if target.leave else moves
+    changed = bool(moves)
     stale = sorted(where for where, key in seen.seeds.items() if key != seen.key)
     if changed or stale:
         who = f" of {', '.join(stale)}" if stale else ""
         yield Step(f"the seed cluster files{who} follow", "seeds_follow")
     # A host may be added, and coordinators moved, because something is lost: then that is still so.
-    if target.leave and not healthy:
+    if (target.leave and not healthy) or (target.sound and (moves or not healthy)):
         yield Step("gate: healthy", "healthy")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 from deploys import conduct, model, report
@@ -56,6 +57,7 @@ class Membership:
             leave=leave,
             choose=choose,
         )
+        self._begun = False
 
     def look(self) -> Seen:
         if self._first is None:
@@ -77,6 +79,9 @@ class Membership:
         )
 
     def plan(self, seen: Seen) -> Plan:
+        if not self._begun:
+            self._begun = True
+            self._target = replace(self._target, sound=members.is_sound(seen, self._target))
         return members.plan(seen, self._target)
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:

@@ -93,13 +93,6 @@ def test_of_proxies_one_carries_everything() -> None:
     assert tier.utilisation == tier.utilisation_one_lost == pytest.approx(0.5)
 
 
-def test_saturation_is_cores_by_cost_where_nothing_else_binds() -> None:
-    assert model.saturation({"proxy": 30, "store": 70}, 2) == pytest.approx(20_000)
-    # many customers saturate the cores too, and one alone sees no queue
-    assert model.saturation({"front": 100}, 2, 1000, 500) == pytest.approx(20_000, rel=0.01)
-    assert model.saturation({"front": 100}, 1, 1, 900) == pytest.approx(1000)
-
-
 @given(st.integers(1, 40), st.floats(1, 500), st.floats(1, 4), st.floats(0, 5000))
 def test_a_closed_network_keeps_below_both_bounds_and_grows(
     customers: int, demand: float, servers: float, delay: float
@@ -211,16 +204,15 @@ def test_etcd_works_on_the_app_hosts(tmp_path: Path) -> None:
 
 
 def a_loop(connections: int, workers: int, rate: float | None = None, cores: float = 2.0) -> model.Loop:
-    """As a lab would be whose requests cost 100 µs and each batch another 50."""
-    cost = 100 + 50 * min(1.0, workers / connections)
-    rate = rate or model.closed(connections, cost, cores, 300)
-    return model.Loop(rate, cost, cores, connections, workers)
+    """As a lab would be whose requests cost 200 µs in batches of one and 100 in batches of four."""
+    batches = min(1.0, workers / connections)
+    cost = 200 * batches**0.5
+    return model.Loop(rate or 0.9 * cores * 1e6 / cost, cost, cores, connections, workers)
 
 
 def test_other_workers_are_predicted_from_two_loops() -> None:
     calibrates = a_loop(16, 6), a_loop(64, 6)
-    assert model.batch_cost(*calibrates) == pytest.approx((100, 50))
-    assert model.waiting(calibrates[0]) == pytest.approx(300, rel=0.01)
+    assert model.cost_at(0.25, *calibrates) == pytest.approx(100)
     for wanted in (a_loop(16, 3), a_loop(64, 3), a_loop(64, 3, cores=1.2)):
         assert model.predicted(calibrates, wanted) == pytest.approx(wanted.rate, rel=0.05)
 
@@ -229,8 +221,8 @@ def test_fewer_fronts_are_fewer_customers() -> None:
     def loop(fronts: int, rate: float) -> model.Loop:
         return model.Loop(rate, 400, 2, 64, fronts, fronts)
 
-    calibrates = (loop(6, model.closed(6, 400, 2, 2000)),) * 2
-    assert model.predicted(calibrates, loop(3, 0)) == pytest.approx(model.closed(3, 400, 2, 2000), rel=0.01)
+    calibrates = (loop(6, 4500), loop(6, 4500))
+    assert model.predicted(calibrates, loop(3, 0)) == pytest.approx(model.closed(3, 400, 1.8))
 
 
 def saturated(workers: int, connections: int, rate: float) -> dict:

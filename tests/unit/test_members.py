@@ -197,7 +197,31 @@ def test_the_others_need_room_for_what_moves():
     assert "the others have no room: 9.0 GiB free" in refusal(seen(found), REPLACE)
 
 
-# --- coordinators alone
+# --- additions and coordinators alone: what was sound is sound again at the end; what was not cannot be waited for
+
+ADD = Target(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5, join="fdb6")
+
+
+def test_a_sound_cluster_is_sound_again_after_an_addition():
+    assert members.is_sound(seen(document()), ADD)
+    sound = replace(ADD, sound=True)
+    assert actions(members.plan(seen(document()), sound)) == ["joined", "healthy"]
+    assert actions(members.plan(seen(document(joined=6)), sound)) == []
+
+
+def test_an_addition_to_one_that_has_lost_a_host_does_not_wait_for_it():
+    lost = seen(document("one_machine_lost"))
+    assert not members.is_sound(lost, ADD)
+    assert actions(members.plan(lost, ADD)) == ["joined"]
+
+
+def test_moving_coordinators_ends_with_health():
+    named = Target(
+        hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5,
+        choose=("fdb2", "fdb3", "fdb4", "fdb5", "fdb6"), sound=True,
+    )  # fmt: skip
+    assert actions(members.plan(seen(document(joined=6)), named)) == ["coordinators", "seeds_follow", "healthy"]
+
 
 
 def test_coordinators_that_answer_stay():
