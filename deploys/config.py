@@ -70,7 +70,6 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
         config["proxy"] = {
             "lane": data["proxy_lane"],
             "lane_override": data["proxy_lane_override"],
-            "virtual_ip": data["proxy_virtual_ip"],
             "deadline_ms": data["proxy_deadline_ms"],
             "waiting_limit": data["proxy_waiting_limit"],
             "upstreams": [

@@ -99,7 +99,6 @@ def installed_files(
     component: str,
     files: Mapping[str, Entry],
     directories: Mapping[str, tuple[str, str, str]] | None = None,
-    absent: Iterable[str] = (),
     validate: str | None = None,
 ) -> Generator[StringCommand]:
     """Files, links and directories are as given; they are replaced together, and only after `validate`.
@@ -107,23 +106,17 @@ def installed_files(
     + component: names the staging tree
     + files: {absolute path: File, Link or Directory}
     + directories: {absolute path: (mode, owner, group)}
-    + absent: paths that must not exist
     + validate: a shell command; ``{root}`` is the staged tree that holds all of ``files``. If it fails,
       nothing is replaced and the host fails with its output.
     """
     wanted: dict[str, Entry] = {path: Directory(*spec) for path, spec in (directories or {}).items()}
     wanted.update(files)
-    absent = list(absent)
-    seen = host.get_fact(Tree, paths=sorted([*wanted, *absent]))
-    changed = tree.differing(wanted, seen)
-    leftover = [path for path in absent if path in seen]
-    if leftover:
-        yield StringCommand("rm", "-rf", *(shlex.quote(path) for path in leftover))
-    if changed:
-        script = tree.put_command(component, wanted, changed, validate)
-        yield StringCommand(exclusive(script), _stdin=tree.archive(wanted))
-    if not changed and not leftover:
+    changed = tree.differing(wanted, host.get_fact(Tree, paths=sorted(wanted)))
+    if not changed:
         host.noop(f"{component}'s files are as wanted")
+        return
+    script = tree.put_command(component, wanted, changed, validate)
+    yield StringCommand(exclusive(script), _stdin=tree.archive(wanted))
 
 
 @operation()

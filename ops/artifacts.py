@@ -12,7 +12,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -71,10 +71,6 @@ class Pins:
     url: str
     sha256: dict[str, str]
 
-    def versions(self) -> list[str]:
-        """Versions for which every package is pinned, oldest first."""
-        return _complete(self.sha256)
-
 
 @functools.cache
 def pins(path: Path = ROOT / "artifacts.toml") -> Pins:
@@ -121,7 +117,6 @@ def resolve(
     version: str,
     *,
     download: bool = True,
-    probe_seconds: float = PROBE_SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> Artifacts:
     """Both packages of `version`, verified: the operator's own directory first, then the vendor's release.
@@ -142,7 +137,7 @@ def resolve(
         raise ArtifactError(f"{directory} has {present[0]} but not {missing}: both are needed")
     downloads = CACHE / "downloads"
     try:
-        packages = [_downloaded(downloads, name, version, download, probe_seconds, say) for name in names]
+        packages = [_downloaded(downloads, name, version, download, say) for name in names]
     except ArtifactError as error:
         there = ", ".join(available()) or "none"
         where = f"{directory} (there: {there})"
@@ -170,7 +165,7 @@ def _artifacts(version: str, packages: list[Package], source: str) -> Artifacts:
     return Artifacts(version, clients.path, server.path, clients.sha256, server.sha256, source)
 
 
-def _complete(names: Iterator[str] | dict[str, str]) -> list[str]:
+def _complete(names: Iterable[str]) -> list[str]:
     """Versions for which `names` holds the file of every package."""
     there = set(names)
     found = {match[1] for name in there if (match := re.fullmatch(r"[a-z-]+_([\d.]+)-1_\w+\.deb", name))}
@@ -203,9 +198,7 @@ def _verified(path: Path, expected: str | None) -> Package:
     return Package(path, found)
 
 
-def _downloaded(
-    downloads: Path, name: str, version: str, download: bool, probe_seconds: float, say: Callable[[str], None]
-) -> Package:
+def _downloaded(downloads: Path, name: str, version: str, download: bool, say: Callable[[str], None]) -> Package:
     """One package out of the download cache, fetched first where it is not there yet."""
     expected = pins().sha256.get(name)
     if not expected:
@@ -215,7 +208,7 @@ def _downloaded(
         if not download:
             raise ArtifactError(f"was not downloaded before as {path}")
         url = pins().url.format(version=version, file=name)
-        _probe(url, probe_seconds)
+        _probe(url)
         say(f"downloading {url}")
         _fetch(url, path, expected)
     return _verified(path, expected)
@@ -226,7 +219,7 @@ def _request(url: str, offset: int = 0, method: str = "GET") -> urllib.request.R
     return urllib.request.Request(url, headers=headers, method=method)
 
 
-def _probe(url: str, seconds: float) -> None:
+def _probe(url: str) -> None:
     """Raise Unreachable unless the address answers in time.
 
     In a thread of its own: urllib's time limit covers neither name resolution nor a chain of redirects.
@@ -235,16 +228,16 @@ def _probe(url: str, seconds: float) -> None:
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(_request(url, method="HEAD"), timeout=seconds).close()
+            urllib.request.urlopen(_request(url, method="HEAD"), timeout=PROBE_SECONDS).close()
             outcome.append(None)
         except (OSError, http.client.HTTPException) as error:
             outcome.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(PROBE_SECONDS)
     if not outcome:
-        raise Unreachable(f"{url} gave no answer within {seconds:g} s")
+        raise Unreachable(f"{url} gave no answer within {PROBE_SECONDS:g} s")
     if outcome[0] is not None:
         raise Unreachable(f"{url} cannot be reached: {_reason(outcome[0])}")
 

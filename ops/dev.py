@@ -179,11 +179,10 @@ def modified(patterns: Iterable[str]) -> dict[Path, int]:
     return found
 
 
-def relay(name: str, lines: IO[str], out: IO[str] = sys.stdout) -> None:
-    """Copy a process's output, each line with its name before it."""
+def relay(name: str, lines: IO[str]) -> None:
+    """Print a process's output, each line with its name before it."""
     for line in lines:
-        out.write(f"{name:>5} | {line}")
-        out.flush()
+        print(f"{name:>5} | {line}", end="", flush=True)
 
 
 def _children(directory: Path, config: dict, port: int) -> list[Child]:

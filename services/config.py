@@ -108,7 +108,6 @@ class Upstream:
 class Proxy:
     lane: str = "direct"
     lane_override: bool = False
-    virtual_ip: str = ""
     deadline_ms: int = 250
     waiting_limit: int = 1024  # requests that may wait, per nginx worker, while an operation is announced
     control: str = "/run/griddle/control.json"  # where the agent says so

@@ -3,7 +3,6 @@
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -70,9 +69,6 @@ class Request:
         if len(body) != int(text):
             raise Problem(400, "the body is shorter than Content-Length", field="body")
         return body
-
-
-Handler = Callable[[Request], Answer]
 
 
 def json_bytes(document: object) -> bytes:

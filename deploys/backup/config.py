@@ -92,7 +92,7 @@ def scratch_script(data: dict, url: str, version: int) -> str:
     """A shell script that restores a version into a database of its own on this host, prints its digest, and
     leaves nothing behind; what an earlier one that was killed has left is removed first.
     """
-    release = f"{foundationdb.CURRENT}"
+    release = foundationdb.CURRENT
     unit = f"systemd-run -q --collect -p User=foundationdb -p RuntimeMaxSec={SCRATCH_SECONDS}"
     restore = tool(
         "fdbrestore",

@@ -140,9 +140,5 @@ def _submit(seen: Seen, found: Moment) -> Iterator[Step]:
     )
 
 
-def _which(found: Moment) -> tuple[int, str]:
-    return found.version, found.url
-
-
 def _time(at: int) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

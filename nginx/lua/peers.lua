@@ -94,8 +94,4 @@ function M.spend_retry()
     return true
 end
 
-function M.list()
-    return peers
-end
-
 return M

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +49,6 @@ def run(
     *,
     dry: bool = False,
     options: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run deploys/`deploy`.py. Its output is the progress; only stdout of pyinfra's own is moved to stderr.
 
@@ -66,7 +64,6 @@ def run(
     code = subprocess.run(
         command(inventory, deploy, data, dry=dry, options=options),
         cwd=checkout,
-        env={**os.environ, **(environment or {})},
         stdout=sys.stderr.fileno(),
         preexec_fn=die_with_parent,
     ).returncode

@@ -76,11 +76,11 @@ def write(checkout: Path, lab: Lab) -> None:
     write_atomically(LabFiles(checkout).description, json.dumps(asdict(lab), indent=2) + "\n")
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.write_text(text)
-    new.chmod(mode)
+    new.chmod(0o644)
     new.replace(path)
 
 

@@ -121,7 +121,7 @@ def test_auto_falls_back_quickly_and_says_which_versions_are_there(machine, monk
 def test_auto_does_not_wait_for_a_network_that_swallows_packets(machine, monkeypatch):
     pin(monkeypatch, "http://127.0.0.1:9/{file}", {name: "0" * 64 for name in NAMES})
     monkeypatch.setattr(artifacts.urllib.request, "urlopen", lambda *args, **kwargs: time.sleep(30))
-    monkeypatch.setitem(artifacts.resolve.__kwdefaults__, "probe_seconds", 0.2)
+    monkeypatch.setattr(artifacts, "PROBE_SECONDS", 0.2)
     start = time.monotonic()
     assert artifacts.auto_store(VERSION)[0] == "etcd"
     assert time.monotonic() - start < 2
@@ -209,6 +209,6 @@ def test_an_unpinned_version_is_not_downloaded(vendor):
 
 def test_the_committed_pins_are_whole():
     pins = artifacts.Pins(**tomllib.loads((artifacts.ROOT / "artifacts.toml").read_text())["foundationdb"])
-    assert "7.3.77" in pins.versions()
     assert all(len(digest) == 64 for digest in pins.sha256.values())
-    assert artifacts.default_version() in pins.versions()
+    names = [artifacts.file_name(package, artifacts.default_version()) for package in artifacts.PACKAGES]
+    assert set(names) <= set(pins.sha256)

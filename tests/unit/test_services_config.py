@@ -22,7 +22,7 @@ GOOD = {
     "etcd": {"endpoints": ["https://10.0.0.21:2379"], "ca": "ca.crt", "cert": "c.crt", "key": "c.key"},
     "front": {"workers": 2, "port": 8000, "backlog": 1024},
     "proxy": {
-        "lane": "direct", "lane_override": True, "virtual_ip": "10.0.0.10", "deadline_ms": 250,
+        "lane": "direct", "lane_override": True, "deadline_ms": 250,
         "upstreams": [
             {
                 "host": "app1", "address": "10.0.0.21", "slot": "a", "release": "r-1",

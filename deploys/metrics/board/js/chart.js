@@ -292,7 +292,7 @@ function line(canvas, x1, y1, x2, y2) {
 }
 
 /** The usual bounds of a y axis: from zero, with some air, and never flat. */
-export function fromZero(values) {
+function fromZero(values) {
   const highest = values.length ? Math.max(...values) : 0;
   return [0, highest > 0 ? highest * 1.12 : 1];
 }

@@ -2,7 +2,7 @@
 
 import { quantity, share, span } from "./format.js";
 
-export const SILENT_S = 15; // every host's heartbeat comes each second
+const SILENT_S = 15; // every host's heartbeat comes each second
 const DISK_FULL_PERCENT = 85;
 
 /** @param {{share: ?number, reads: ?number}} seen over some time; null where not known */

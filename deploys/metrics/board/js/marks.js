@@ -1,6 +1,6 @@
 // What was done to the cluster: docs/metrics.md, "Marks". Pure.
 
-export const MARK_KINDS = {
+const MARK_KINDS = {
   deploy: { letter: "D", name: "deploy" },
   fdb: { letter: "F", name: "FoundationDB" },
   release: { letter: "R", name: "release" },
