@@ -3,6 +3,7 @@
 A fake host answers every command with success and no output, so nothing here says anything of idempotence.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ops import artifacts
 from tests.unit.clusters import HOSTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +41,24 @@ def parse(output: str) -> list[tuple[str, list[str]]]:
         elif operations and (match := re.match(r"\[@fake/(\S+?)\s*\]\s+(Success|No changes)", line.strip())):
             operations[-1][1].append(match[1])
     return operations
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """``packages(VERSION)``: this machine has FoundationDB's packages of that version, made up."""
+
+    def lay(version: str) -> None:
+        directory = tmp_path / "artifacts"
+        directory.mkdir()
+        sums = ""
+        for package in artifacts.PACKAGES:
+            name = artifacts.file_name(package, version)
+            (directory / name).write_text(package)
+            sums += f"{hashlib.sha256(package.encode()).hexdigest()}  {name}\n"
+        (directory / "SHA256SUMS").write_text(sums)
+        monkeypatch.setenv("GRIDDLE_ARTIFACTS", str(directory))
+
+    return lay
 
 
 @pytest.fixture

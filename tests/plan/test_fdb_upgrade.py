@@ -1,28 +1,18 @@
 """`fdb upgrade` on fake hosts: what a dry run says, and that a refusal ends with 2 before anything is done."""
 
-import hashlib
 import json
 
 import pytest
 
-from ops import artifacts
 from tests.plan.test_foundationdb import DATA, status
 
 NEW = "7.3.78"
 
 
 @pytest.fixture
-def upgrade(fake, tmp_path, monkeypatch):
+def upgrade(fake, packages):
     """Run the deploy on hosts that run 7.3.77, with a cluster that says `document`."""
-    directory = tmp_path / "artifacts"
-    directory.mkdir()
-    sums = ""
-    for package in artifacts.PACKAGES:
-        name = artifacts.file_name(package, NEW)
-        (directory / name).write_text(package)
-        sums += f"{hashlib.sha256(package.encode()).hexdigest()}  {name}\n"
-    (directory / "SHA256SUMS").write_text(sums)
-    monkeypatch.setenv("GRIDDLE_ARTIFACTS", str(directory))
+    packages(NEW)
 
     def run(document: str, *arguments: str, lock: dict | None = None, free: int = 10**10, **data):
         gateway = {"kvs": [lock]} if lock else {}

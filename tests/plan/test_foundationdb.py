@@ -1,6 +1,5 @@
 """FoundationDB: order, what is done from one host only, and what is refused."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from deploys.foundationdb import config
 from deploys.model import Host
 from inventory.group_data import fdb as defaults
-from ops import artifacts
 
 DEPLOY = """
 from deploys.component import component
@@ -35,17 +33,9 @@ CLIENTS = ["app1", "app2", "app3"]
 
 
 @pytest.fixture
-def deploy(tmp_path, monkeypatch):
+def deploy(tmp_path, packages):
     """The deploy file, on a machine that has both packages."""
-    directory = tmp_path / "artifacts"
-    directory.mkdir()
-    sums = ""
-    for package in artifacts.PACKAGES:
-        name = artifacts.file_name(package, VERSION)
-        (directory / name).write_text(package)
-        sums += f"{hashlib.sha256(package.encode()).hexdigest()}  {name}\n"
-    (directory / "SHA256SUMS").write_text(sums)
-    monkeypatch.setenv("GRIDDLE_ARTIFACTS", str(directory))
+    packages(VERSION)
     path = tmp_path / "deploy.py"
     path.write_text(DEPLOY)
     return str(path)

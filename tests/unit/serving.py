@@ -209,6 +209,23 @@ def real_store(kind: str, directory: Path) -> Iterator[tuple[stores.Server, dict
         server.stop()
 
 
+@contextlib.contextmanager
+def serving(kind: str, directory: Path, **path: object) -> Iterator[tuple[ServingPath, stores.Server]]:
+    """A whole path on a running database, and that; `path`: what ServingPath is to be besides."""
+    with real_store(kind, directory) as (database, engine):
+        made = ServingPath(directory / "path", **path)
+        made.use(engine)
+        try:
+            for worker in range(made.workers):
+                made.start_store(worker)
+            made.start_front()
+            made.start_nginx()
+            wait_until("it serves", lambda: made.ask("GET", "/readyz").status == 200, 60)
+            yield made, database
+        finally:
+            made.stop()
+
+
 def _free_range(count: int) -> int:
     """The first of `count` consecutive free ports, below those that outgoing connections are given meanwhile."""
     for _ in range(50):

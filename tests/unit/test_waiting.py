@@ -13,7 +13,7 @@ import pytest
 
 from services.control import Control, wait_ms
 from tests.unit import stores
-from tests.unit.serving import Answer, ServingPath, nginx_missing, real_store
+from tests.unit.serving import Answer, ServingPath, nginx_missing, serving
 from tests.unit.stores import wait_until
 
 needs_nginx = pytest.mark.skipif(nginx_missing() is not None, reason=str(nginx_missing()))
@@ -36,19 +36,9 @@ def announce(path: Path, started: str = "2026-01-01T00:00:00+00:00", wait: int =
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ServingPath, stores.Server]]:
-    directory: Path = tmp_path_factory.mktemp(request.param)
-    with real_store(request.param, directory) as (database, engine):
-        path = ServingPath(directory / "path", workers=2, proxy={"waiting_limit": WAITING_LIMIT})
-        path.use(engine)
-        try:
-            path.start_store(0)
-            path.start_store(1)
-            path.start_front()
-            path.start_nginx()
-            wait_until("it serves", lambda: path.ask("GET", "/readyz").status == 200, 60)
-            yield path, database
-        finally:
-            path.stop()
+    directory = tmp_path_factory.mktemp(request.param)
+    with serving(request.param, directory, workers=2, proxy={"waiting_limit": WAITING_LIMIT}) as path_and_database:
+        yield path_and_database
 
 
 def asked_while_away(database: stores.Server, questions: list[Callable[[], Answer]]) -> list[tuple[int, float]]:
