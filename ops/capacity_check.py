@@ -16,6 +16,7 @@ from ops import capacity as model
 from ops.bench import results
 from ops.capacity import Loop
 from ops.errors import UserError
+from ops.table import aligned
 
 
 def show(names: Sequence[str], *, as_json: bool) -> None:
@@ -25,15 +26,13 @@ def show(names: Sequence[str], *, as_json: bool) -> None:
 
 def text(found: Sequence[Mapping]) -> str:
     """For people."""
-    heads = ("engine", "lane", "store workers", "fronts", "connections", "measured", "predicted", "off by")
-    lines = [heads]
+    lines = [("engine", "lane", "store workers", "fronts", "connections", "measured", "predicted", "off by")]
     for row in found:
         said = "calibrates" if row["predicted"] is None else f"{row['predicted']:,.0f}"
         off = "" if row["predicted"] is None else f"{row['predicted'] / row['measured'] - 1:+.0%}"
         lines.append((row["engine"], row["lane"], str(row["store_workers"]), str(row["fronts"] or "-"),
                       str(row["connections"]), f"{row['measured']:,.0f}", said, off))  # fmt: skip
-    widths = [max(len(line[at]) for line in lines) for at in range(len(heads))]
-    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+    return aligned(lines)
 
 
 def rows(documents: Sequence[Mapping]) -> list[dict]:

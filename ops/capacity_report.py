@@ -11,6 +11,7 @@ from ops import capacity as model
 from ops.bench import html, results
 from ops.errors import UserError
 from ops.progress import say
+from ops.table import aligned
 
 KEPT = Path(__file__).parent / "measured.json"
 """Curves that come with the repo: {"<engine> <lane>": a `bench curve` document}."""
@@ -181,18 +182,13 @@ def says(found: Mapping) -> list[str]:
 
 def text(found: Mapping) -> str:
     """For people."""
-    heads = ("tier", "machines", "cores each", "µs a read", "used", "one lost", "gives at, one lost")
-    lines = [heads]
+    lines = [("tier", "machines", "cores each", "µs a read", "used", "one lost", "gives at, one lost")]
     for tier in found["tiers"]:
         lost = tier["utilisation_one_lost"]
         lines.append((tier["name"], str(tier["machines"]), str(tier["cores"]), f"{tier['us_per_request']:.1f}",
                       f"{tier['utilisation']:.0%}", "-" if lost is None else f"{lost:.0%}",
                       f"{tier['most_per_second']:,.0f}/s"))  # fmt: skip
-    widths = [max(len(line[at]) for line in lines) for at in range(len(heads))]
-    table = "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
-    )
-    return "\n".join([found["says"][0], "", table, "", *found["says"][1:]])
+    return "\n".join([found["says"][0], "", aligned(lines), "", *found["says"][1:]])
 
 
 def _cores(tier: Mapping) -> str:

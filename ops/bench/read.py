@@ -29,6 +29,7 @@ from ops.bench.generator import Offered, Second
 from ops.bench.processes import busy_ns, children_ns
 from ops.errors import Failure, UserError
 from ops.progress import say, step
+from ops.table import aligned
 
 LANES = {"direct": ("direct",), "wsgi": ("wsgi",), "both": ("direct", "wsgi")}
 RATE_OF_ONE = 12_000  # requests/s that one generator is asked for at most, where there are cores for more
@@ -266,18 +267,14 @@ def what(target: Target) -> dict:
 
 def table(lanes: Mapping[str, Mapping], promise_ms: float) -> str:
     """For people."""
-    heads = ("lane", "requests", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", f"≤ {promise_ms:g} ms", "shed",
-             "errors")  # fmt: skip
-    lines = [heads]
+    lines = [("lane", "requests", "good/s", "p50 ms", "p90", "p99", "p99.9", "max", f"≤ {promise_ms:g} ms", "shed",
+              "errors")]  # fmt: skip
     for lane, seen in lanes.items():
         errors = ", ".join(f"{kind} {count:,}" for kind, count in seen["errors"].items())
         figures = [f"{seen[name]:.2f}" for name in results.PERCENTILES]
         lines.append((lane, f"{seen['requests']:,}", f"{seen['good_per_second']:,.0f}", *figures,
                       f"{seen['within_promise']:.2%}", f"{seen['shed']:,}", errors or "0"))  # fmt: skip
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
-    )
+    return aligned(lines)
 
 
 def verdict(found: Step, plan: Plan) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ops.bench.load import Latency, Saturation
+from ops.table import aligned
 
 PYTHON_PEERS = ("falcon", "fastapi", "flask")
 OTHERS_NOTED, CORE_NOTED = 0.1, 0.85
@@ -74,8 +75,9 @@ def rounds_of(rounds: Sequence[Round]) -> list[dict]:
 
 def table(rows: Sequence[Mapping]) -> str:
     """For people: one engine's rows."""
-    heads = ("path", "requests/s", "proxy", "front", "store", "total", "database", "p50 ms", "p99 ms", "errors")
-    lines = [heads]
+    lines: list[Sequence[str]] = [
+        ("path", "requests/s", "proxy", "front", "store", "total", "database", "p50 ms", "p99 ms", "errors")
+    ]
     for each in rows:
         cpu = each["cpu_us_per_request"]
         lines.append(
@@ -86,8 +88,7 @@ def table(rows: Sequence[Mapping]) -> str:
                 _text(each["p50_ms"]), _text(each["p99_ms"]), str(each["errors"]),
             )
         )  # fmt: skip
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join("  ".join(_aligned(line, widths)) for line in lines)
+    return aligned(lines)
 
 
 def ratios(rows: Sequence[Mapping]) -> list[str]:
@@ -118,11 +119,6 @@ def notes(rows: Sequence[Mapping]) -> list[str]:
         elif each["core_share"] < CORE_NOTED:
             found.append(f"{each['path']}: had {each['core_share']:.0%} of its core: held up by database or load")
     return found
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    name, *numbers = zip(line, widths, strict=True)
-    return [name[0].ljust(name[1]), *(cell.rjust(width) for cell, width in numbers)]
 
 
 def _rounded(ms: float | None) -> float | None:
