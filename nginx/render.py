@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jinja2
+from deploys.render import render
 
 FOLDER = Path(__file__).parent
 CONFIG_JSON = "../griddle/griddle.json"  # from /etc/nginx
@@ -51,12 +51,8 @@ class NginxValues:
 
 def nginx_conf(values: NginxValues) -> str:
     """The whole nginx.conf."""
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    template = environment.from_string((FOLDER / "nginx.conf.j2").read_text(encoding="utf-8"))
     # the front answers 503 itself at its deadline: nginx waits a little longer than that
-    return template.render(**asdict(values), read_timeout_ms=values.deadline_ms + 150)
+    return render(FOLDER / "nginx.conf.j2", **asdict(values), read_timeout_ms=values.deadline_ms + 150)
 
 
 def lua_files() -> dict[str, str]:

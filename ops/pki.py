@@ -16,7 +16,6 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ops.errors import Failure, UserError
 from ops.paths import CLUSTERS, ROOT
+from ops.process import pyinfra
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 398
@@ -257,9 +257,7 @@ def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:
             pending.write_text(authority.advance())
         phase = pending.read_text()
         echo(f"{cluster}: {'forget' if phase == 'steady' else phase}: applying to {inventory}")
-        pyinfra = str(Path(sys.executable).parent / "pyinfra")
-        command = [pyinfra, "-y", inventory, "deploys/all.py", "--data", f"component={HOLDERS}"]
-        done = subprocess.run(command, cwd=ROOT)
+        done = subprocess.run(pyinfra(inventory, "all", {"component": HOLDERS}), cwd=ROOT)
         if done.returncode:
             raise Failure(f"phase {phase} could not be applied; run the same command again")
         pending.unlink()

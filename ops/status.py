@@ -22,14 +22,13 @@ from typing import Any
 
 import click
 
-from deploys.model import Cluster, Host
+from deploys.model import GROUPS, Cluster, Host
 from ops import hosts
 from ops.errors import Failure
 
 CONNECT_SECONDS = 1.0
 STORE_SECONDS = 2.4  # by default: with the start of Python it is under three in all
 SILENT_SECONDS = 15.0  # a host that was not heard for longer has no working daemon, or no way to the store
-GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load", "spare")
 
 _READS = (
     "(sum(rate(griddle_read_ms_count[{w}])) + (sum(rate(griddle_read_shed[{w}])) or 0)"

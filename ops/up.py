@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +18,7 @@ from ops.lab import state
 from ops.lab.plan import LabPlan
 from ops.lab.root import as_root
 from ops.lab.state import LabFiles
-from ops.process import die_with_parent
+from ops.process import die_with_parent, pyinfra
 from ops.progress import say, step
 
 # All that a deploy is made of; a change in none of them means that there is nothing to deploy.
@@ -118,8 +117,7 @@ def _build_release() -> None:
 def _deploy(checkout: Path) -> None:
     say("deploy: pyinfra -y inventory/lab.py deploys/all.py")
     started = time.monotonic()
-    pyinfra = Path(sys.executable).parent / "pyinfra"
-    command = [str(pyinfra), "-y", "inventory/lab.py", "deploys/all.py"]
+    command = pyinfra("inventory/lab.py", "all")
     # A deploy must not go on alone, without the lock that its `up` held.
     code = subprocess.run(command, cwd=checkout, preexec_fn=die_with_parent).returncode
     if code == UserError.exit_code:

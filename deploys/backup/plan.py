@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from deploys.backup.status import Backup, Moment, version_at
+from deploys.backup.status import Backup, Moment, utc, version_at
 from deploys.conduct import Plan, Step
 
 MIB = 1024**2
@@ -98,9 +97,7 @@ def _refusals(seen: Seen, target: Target, found: Moment | None) -> Iterator[str]
         there = "; ".join(
             f"{url.rpartition('/')[2]}: {first} to {last}" for url, (first, last) in seen.reach.items()
         )
-        times = (
-            f"; times are known from {_time(seen.notes[0].at)} to {_time(seen.notes[-1].at)}" if seen.notes else ""
-        )
+        times = f"; times are known from {utc(seen.notes[0].at)} to {utc(seen.notes[-1].at)}" if seen.notes else ""
         yield f"no backup reaches that; there are the versions {there or 'of none'}{times}"
         return
     if _is_going(seen, found) or _is_done(seen, found):
@@ -138,7 +135,3 @@ def _submit(seen: Seen, found: Moment) -> Iterator[Step]:
         "replace_data",
         (found.version, found.url),
     )
-
-
-def _time(at: int) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,11 @@ class Moment:
     at: int
     version: int
     url: str
+
+
+def utc(at: int) -> str:
+    """A time, seconds since 1970, for people."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
 
 
 def parse(text: str) -> Backup:

@@ -66,8 +66,8 @@ class _OnBackupHost:
             if now - told > TELL_SECONDS:
                 told = now
                 say(f"    restorable to version {seen.restorable}, {version - seen.restorable} to go")
-        entry |= {"url": seen.url, "restorable_version": seen.restorable, "restorable_time": _time(seen.at)}
-        say(f"    {seen.url} can be restored to version {seen.restorable}, {_time(seen.at)}")
+        entry |= {"url": seen.url, "restorable_version": seen.restorable, "restorable_time": status.utc(seen.at)}
+        say(f"    {seen.url} can be restored to version {seen.restorable}, {status.utc(seen.at)}")
         self._run(config.UPKEEP, "note the time")
 
 
@@ -164,7 +164,7 @@ class Restore(_OnBackupHost):
         super().__init__()
         self._target = target
         self._finished = False
-        when = f"version {target.version}" if target.at is None else _time(target.at)
+        when = f"version {target.version}" if target.at is None else status.utc(target.at)
         self.title = f"fdb restore to {when}"
 
     def look(self) -> plan.Seen:
@@ -256,7 +256,3 @@ class Restore(_OnBackupHost):
             self._begin(entry)
         self._run(f"rm -f {SUBMITTED}", "forget the restore")
         self._finished = True
-
-
-def _time(at: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

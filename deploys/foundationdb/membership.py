@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from deploys import conduct, model, report
+from deploys import conduct, model
 from deploys.backup import config as backup
 from deploys.check import COORDINATORS
 from deploys.conduct import Plan, Step
@@ -15,7 +15,7 @@ from deploys.foundationdb import cluster_file, config, members, status
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.facts import Installation, Installed, fdbcli
 from deploys.foundationdb.members import Leaver, Member, Seen, Target
-from deploys.foundationdb.upgrade import look_at_cluster, wait_for
+from deploys.foundationdb.upgrade import look_at_cluster, wait_for, wait_for_health
 from deploys.model import Host
 from deploys.shell import exclusive
 from deploys.tree import File
@@ -160,19 +160,13 @@ class Membership:
         conduct.on_all(self._seeds(), follow)
 
     def _healthy(self, entry: dict[str, Any]) -> None:
-        health = status.Health(())
-
-        def good(seen: Any) -> bool:
-            nonlocal health
-            health = status.judge(seen, self._target.limits)
-            return health.ok
-
-        try:
-            wait_for(self._first.name, good, self._first.data["fdb_health_seconds"], "every health gate is green")
-        except Failure as failure:
-            raise Failure(f"{failure}: {health}") from None
-        finally:
-            entry["gates"] = report.gates(health.gates)
+        wait_for_health(
+            self._first.name,
+            lambda seen: status.judge(seen, self._target.limits),
+            self._first.data["fdb_health_seconds"],
+            "every health gate is green",
+            entry,
+        )
 
     # --- what they are made of
 

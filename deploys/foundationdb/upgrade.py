@@ -199,19 +199,8 @@ class Upgrade:
     def _gate(
         self, entry: dict[str, Any], judge: Callable[[Document | None, Limits], status.Health], wanted: Limits
     ) -> None:
-        health = status.Health(())
-
-        def good(seen: Document | None) -> bool:
-            nonlocal health
-            health = judge(seen, wanted)
-            return health.ok
-
-        try:
-            wait_for(self._first, good, self._data["fdb_health_seconds"], "the gate's conditions")
-        except Failure as failure:
-            raise Failure(f"{failure}: {health}") from None
-        finally:
-            entry["gates"] = report.gates(health.gates)
+        seconds = self._data["fdb_health_seconds"]
+        wait_for_health(self._first, lambda seen: judge(seen, wanted), seconds, "the gate's conditions", entry)
 
     def _take_library(self, entry: dict[str, Any], *names: str) -> None:
         """Host by host, worker by worker: a worker that leaves says so, and proxies ask another one."""
@@ -344,3 +333,22 @@ def wait_for(host: str, good: Callable[[Document | None], bool], seconds: float,
         if time.monotonic() > end:
             raise Failure(f"{what}: not within {seconds:.0f} s")
         time.sleep(POLL_SECONDS)
+
+
+def wait_for_health(
+    host: str, judge: Callable[[Document | None], status.Health], seconds: float, what: str, entry: dict[str, Any]
+) -> None:
+    """Wait until all gates of `judge` are green; the report's entry gets them as seen last. Raises Failure."""
+    health = status.Health(())
+
+    def good(seen: Document | None) -> bool:
+        nonlocal health
+        health = judge(seen)
+        return health.ok
+
+    try:
+        wait_for(host, good, seconds, what)
+    except Failure as failure:
+        raise Failure(f"{failure}: {health}") from None
+    finally:
+        entry["gates"] = report.gates(health.gates)

@@ -86,7 +86,7 @@ def look(checkout: Path, inventory: str) -> dict[str, Any]:
         "running": seen.running,
         "url": seen.url,
         "restorable_version": seen.restorable,
-        "restorable_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seen.at)) if seen.restorable else None,
+        "restorable_time": states.utc(seen.at) if seen.restorable else None,
         "lag_seconds": int(time.time()) - seen.at if seen.restorable else None,
         "agents": int(lines[0]),
         "bytes": int(lines[1] or 0),

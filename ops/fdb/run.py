@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,19 +11,8 @@ from typing import Any
 from deploys.model import Cluster
 from ops import hosts
 from ops.errors import Failure, UserError
-from ops.process import die_with_parent
+from ops.process import die_with_parent, pyinfra
 from ops.progress import say
-
-
-def command(
-    inventory: str, deploy: str, data: Mapping[str, Any], *, dry: bool = False, options: Sequence[str] = ()
-) -> list[str]:
-    """pyinfra's command line."""
-    pyinfra = str(Path(sys.executable).parent / "pyinfra")
-    words = [pyinfra, "--dry" if dry else "-y", *options, inventory, f"deploys/{deploy}.py"]
-    for key, value in data.items():
-        words += ["--data", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return words
 
 
 def lost(cluster: Cluster) -> list[str]:
@@ -50,11 +38,8 @@ def run(
     dry: bool = False,
     options: Sequence[str] = (),
 ) -> None:
-    """Run deploys/`deploy`.py. Its output is the progress; only stdout of pyinfra's own is moved to stderr.
+    """Run deploys/`deploy`.py, see `ops.process.pyinfra`. Its output is the progress, so all of it goes to stderr.
 
-    :param data: pyinfra's ``--data``
-    :param dry: print the plan, change nothing
-    :param options: more of pyinfra's own, such as ("--exclude", "fdb3")
     :raises UserError: it was refused; nothing was changed
     :raises Failure: it failed on its way
     """
@@ -62,7 +47,7 @@ def run(
         raise UserError(f"there is no inventory {inventory}; --inventory inventory/prod.py?")
     # An operation must not go on without whoever waits for it: its lock would end while it still acts.
     code = subprocess.run(
-        command(inventory, deploy, data, dry=dry, options=options),
+        pyinfra(inventory, deploy, data, dry=dry, options=options),
         cwd=checkout,
         stdout=sys.stderr.fileno(),
         preexec_fn=die_with_parent,

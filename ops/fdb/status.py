@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploys.foundationdb import screen
 from ops.errors import Failure, UserError
-from ops.fdb.run import command
+from ops.process import pyinfra
 from ops.progress import step
 
 
@@ -21,7 +21,7 @@ def show(checkout: Path, inventory: str, *, as_json: bool) -> int:
     with tempfile.TemporaryDirectory() as directory:
         found = Path(directory) / "status.json"
         # Hosts that are down are a part of the answer, so they do not end the run.
-        words = command(inventory, "fdb_status", {}, options=("--fail-percent", "100"))
+        words = pyinfra(inventory, "fdb_status", options=("--fail-percent", "100"))
         with step("asking the database and its hosts", quiet_seconds=5):
             done = subprocess.run(
                 ["env", f"GRIDDLE_REPORT={found}", *words], cwd=checkout, capture_output=True, text=True

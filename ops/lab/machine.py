@@ -20,6 +20,7 @@ from pathlib import Path
 from ops.errors import Failure
 from ops.lab.plan import LabHost, LabPlan
 from ops.lab.state import LabFiles
+from ops.process import run
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -86,7 +87,7 @@ def mount(files: LabFiles, host: LabHost, image: Path) -> Path:
     # The kernel's note that this disk was mounted volatile once, which forbids to mount it again.
     shutil.rmtree(directory / "work" / "work" / "incompat", ignore_errors=True)
     options = f"lowerdir={image},upperdir={directory / 'upper'},workdir={directory / 'work'},volatile"
-    _run("mount", "-t", "overlay", f"griddle-{host.machine}", "-o", options, str(root))
+    run("mount", "-t", "overlay", f"griddle-{host.machine}", "-o", options, str(root))
     return root
 
 
@@ -129,7 +130,7 @@ def make_disk(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> Non
 
 def make_key(path: Path, comment: str) -> None:
     """An SSH key pair at `path` and `path`.pub."""
-    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
 
 
 def host_key(files: LabFiles, host: LabHost) -> str:
@@ -152,7 +153,7 @@ def unmount(below: Path) -> None:
     """Unmounts everything below a directory, by force where something holds it."""
     for point in mounts(below):
         if subprocess.run(["umount", str(point)], capture_output=True).returncode:
-            _run("umount", "--lazy", str(point))
+            run("umount", "--lazy", str(point))
 
 
 # --- life ------------------------------------------------------------------------------------------------
@@ -269,9 +270,3 @@ def remove_cgroups(lab: str) -> None:
                 Path(directory).rmdir()
         with contextlib.suppress(OSError):  # other labs have theirs here
             top.parent.rmdir()
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Failure(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

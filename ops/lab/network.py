@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ops.errors import Failure
 from ops.lab.plan import LabHost, LabPlan
+from ops.process import run
 
 _SYS = Path("/sys/class/net")
 _IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -17,8 +18,8 @@ _MARK = "griddle "
 
 def taken_subnets() -> list[IPv4Network]:
     """Networks that this machine has an address in or a route to."""
-    routes = json.loads(_run("ip", "-json", "-4", "route", "show", "table", "all"))
-    addresses = json.loads(_run("ip", "-json", "-4", "address"))
+    routes = json.loads(run("ip", "-json", "-4", "route", "show", "table", "all"))
+    addresses = json.loads(run("ip", "-json", "-4", "address"))
     found = [route["dst"] for route in routes if route["dst"] != "default"]
     found += [f"{one['local']}/{one['prefixlen']}" for link in addresses for one in link["addr_info"]]
     networks = {ip_interface(text).network for text in found}
@@ -67,12 +68,12 @@ def up(checkout: Path, plan: LabPlan) -> None:
     if not (_SYS / plan.bridge).exists():
         # A bridge without an address of its own takes its ports' lowest one, and changes it as they come and go.
         mac = "02:67:72:" + ":".join(f"{int(octet):02x}" for octet in plan.gateway.split(".")[1:])
-        _run("ip", "link", "add", plan.bridge, "address", mac, "type", "bridge")
-        _run("ip", "link", "set", plan.bridge, "alias", _alias(checkout))
+        run("ip", "link", "add", plan.bridge, "address", mac, "type", "bridge")
+        run("ip", "link", "set", plan.bridge, "alias", _alias(checkout))
     elif plan.bridge not in bridges(checkout):
         raise Failure(f"there is an interface {plan.bridge} that is not this lab's: ./griddle down, then up again")
-    _run("ip", "address", "replace", f"{plan.gateway}/24", "dev", plan.bridge)
-    _run("ip", "link", "set", plan.bridge, "up")
+    run("ip", "address", "replace", f"{plan.gateway}/24", "dev", plan.bridge)
+    run("ip", "link", "set", plan.bridge, "up")
     _nft(f"""
         add table ip {plan.table}
         flush table ip {plan.table}
@@ -91,23 +92,23 @@ def down(checkout: Path, names: set[str], restore_forwarding: str | None) -> Non
     for name in names:
         table = f"griddle_{name}"
         if subprocess.run(["nft", "list", "table", "ip", table], capture_output=True).returncode == 0:
-            _run("nft", "delete", "table", "ip", table)
+            run("nft", "delete", "table", "ip", table)
         for line in _forward_rules().splitlines():
             if f'comment "{table}"' in line:
-                _run("nft", "delete", "rule", "ip", "filter", "FORWARD", "handle", line.rpartition(" ")[2])
+                run("nft", "delete", "rule", "ip", "filter", "FORWARD", "handle", line.rpartition(" ")[2])
         if (_SYS / name).exists():
-            _run("ip", "link", "delete", name)
+            run("ip", "link", "delete", name)
     if restore_forwarding is not None and not other_labs(checkout):
         _IP_FORWARD.write_text(restore_forwarding)
 
 
 def cut(host: LabHost) -> None:
     """Pulls the cable at the switch: the host sees its link up and hears nothing, as when a switch fails."""
-    _run("ip", "link", "set", interface(host), "nomaster")
+    run("ip", "link", "set", interface(host), "nomaster")
 
 
 def heal(plan: LabPlan, host: LabHost) -> None:
-    _run("ip", "link", "set", interface(host), "master", plan.bridge)
+    run("ip", "link", "set", interface(host), "master", plan.bridge)
 
 
 def _forward_rules() -> str:
@@ -122,11 +123,4 @@ def _forward_rules() -> str:
 
 
 def _nft(script: str) -> None:
-    _run("nft", "--file", "-", stdin=script)
-
-
-def _run(*command: str, stdin: str | None = None) -> str:
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True)
-    if done.returncode:
-        raise Failure(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
+    run("nft", "--file", "-", stdin=script)
