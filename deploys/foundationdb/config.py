@@ -40,6 +40,7 @@ STATUS_SECONDS = 10  # how long fdbcli may take to answer
 CLASSES = ("unset", "storage", "log", "transaction", "stateless")
 SIZES = ("fdb_memory", "fdb_cache_memory", "fdb_storage_memory", "fdb_log_size", "fdb_logs_size")
 REPLICAS = {"single": 1, "double": 2, "triple": 3}
+PROCEDURES = ("auto", "patch", "minor")  # of an upgrade; auto: by the versions
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,8 @@ def problems(cluster: Cluster) -> list[str]:
         found.append(f"fdb_tls is {cluster.data.get('fdb_tls')!r}; the same True or False for all hosts is needed")
     if not re.fullmatch(r"\d+\.\d+\.\d+", str(cluster.data.get("fdb_version"))):
         found.append(f"fdb_version {cluster.data.get('fdb_version')!r} is not of the form 7.3.77")
+    if (procedure := cluster.data.get("fdb_procedure")) not in PROCEDURES:
+        found.append(f"fdb_procedure {procedure!r} does not exist; one of: {', '.join(PROCEDURES)}")
     for host in cluster.group("fdb"):
         classes = host.data["fdb_process_classes"]
         if not classes:

@@ -15,7 +15,6 @@ from deploys.foundationdb.config import numbers
 from deploys.foundationdb.status import Document, Limits
 
 MIB = 1024**2
-PROCEDURES = ("auto", "patch", "minor")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def test_the_usual_cluster_is_good():
         (cluster(fdb_process_classes=["storge"]), ["fdb1", "storge"]),
         (cluster(also={"spare": "fdb1"}), ["fdb1", "groups fdb and spare"]),
         (cluster(fdb_tls="yes"), ["fdb_tls", "'yes'"]),
+        (cluster(fdb_procedure="minro"), ["fdb_procedure 'minro'", "auto, patch, minor"]),
     ],
 )
 def test_a_bad_cluster_is_named(bad, words):
