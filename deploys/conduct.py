@@ -123,6 +123,7 @@ def planned(verb: Verb) -> Plan:
     """The plan, printed where it refuses.
 
     :raises SystemExit: refused
+    :raises OperationError: etcd or a host could not be asked
     """
     try:
         if (other := lock.seen(gateway())) and other.get("owner") != lock.owner():
@@ -130,6 +131,8 @@ def planned(verb: Verb) -> Plan:
         plan = verb.plan(verb.look())
     except UserError as refusal:
         plan = Plan(refusals=(str(refusal),))
+    except Failure as failure:
+        raise OperationError(f"{verb.title}: {failure}") from None
     for line in plan.refusals:
         say(f"griddle: {verb.title}: {line}")
     if plan.refusals:

@@ -29,6 +29,14 @@ def test_members_that_the_inventory_does_not_have_are_refused_before_anything_is
     assert done.operations == []
 
 
+def test_an_etcd_that_does_not_answer_is_said_in_a_line(fake):
+    away = {"*": {"v3/kv/range": {"success": False, "stdout": "curl: (7) Failed to connect"}}}
+    done = fake("deploys/fdb_members.py", "--data", "leave=fdb5", store_engine="fdb", **DATA, responses=away)
+    assert done.returncode == 1
+    assert "fdb remove fdb5: etcd does not answer: " in done.output and "curl: (7)" in done.output
+    assert "Traceback" not in done.output and done.operations == []
+
+
 def test_another_operation_in_progress_is_named(fake):
     held = "eyJvcGVyYXRpb24iOiAiZmRiIHVwZ3JhZGUiLCAib3duZXIiOiAieEB5In0="
     lock = {"v3/kv/range": f'{{"kvs": [{{"value": "{held}", "mod_revision": "1"}}]}}'}
