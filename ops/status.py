@@ -34,9 +34,9 @@ _READS = (
     "(sum(rate(griddle_read_ms_count[{w}])) + (sum(rate(griddle_read_shed[{w}])) or 0)"
     " + (sum(rate(griddle_read_errors[{w}])) or 0))"
 )
-# {what: query}; {w} is the window. Names are explained in docs/metrics.md.
+# {what: query}; {w} is the window, {ms} what is promised. Names are explained in docs/metrics.md.
 _PROMISE = {
-    "within_25_ms": 'sum(rate(griddle_read_ms_bucket{{le="25"}}[{w}])) / ' + _READS,
+    "within": 'sum(rate(griddle_read_ms_bucket{{le="{ms}"}}[{w}])) / ' + _READS,
     "p99_ms": "histogram_quantile(0.99, sum by (le) (rate(griddle_read_ms_bucket[{w}])))",
     "reads_per_second": _READS,
     "shed_per_second": "sum(rate(griddle_read_shed[{w}])) or 0",
@@ -44,11 +44,6 @@ _PROMISE = {
 }
 _WINDOWS = {"now": "1m", "hour": "1h"}
 _QUERIES = {
-    **{
-        f"promise/{name}/{what}": query.format(w=window)
-        for name, window in _WINDOWS.items()
-        for what, query in _PROMISE.items()
-    },
     "heard": "time() - max by (host) (tlast_over_time(griddle_collectd_starts[1d]))",
     "cpu": '100 - avg by (host) (last_over_time(cpu_percent{kind="idle"}[30s]))',
     "worker": "count by (unit, slot, release) (last_over_time(griddle_worker[10s]))",
@@ -63,9 +58,15 @@ _QUERIES = {
 MARKS = 3
 
 
-def query() -> str:
+def query(promise_ms: float) -> str:
     """All queries as one, whose results tell themselves apart by the label `q`."""
-    return "union(" + ", ".join(f'label_set({text}, "q", "{name}")' for name, text in _QUERIES.items()) + ")"
+    promise = {
+        f"promise/{name}/{what}": text.format(w=window, ms=promise_ms)
+        for name, window in _WINDOWS.items()
+        for what, text in _PROMISE.items()
+    }
+    queries = promise | _QUERIES
+    return "union(" + ", ".join(f'label_set({text}, "q", "{name}")' for name, text in queries.items()) + ")"
 
 
 def gather(cluster: Cluster, seconds: float = STORE_SECONDS) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _ask_store(cluster: Cluster, seconds: float) -> list[dict[str, Any]]:
     (store,) = cluster.group("metrics")
     url = f"http://127.0.0.1:{store.data['metrics_http_port']}/api/v1/query"
     script = f"curl -fsS --max-time {seconds:g} --data-urlencode query@- {shlex.quote(url)}"
-    done = hosts.run(store, script, seconds=seconds, stdin=query().encode())
+    done = hosts.run(store, script, seconds=seconds, stdin=query(store.data["metrics_promise_ms"]).encode())
     if done.returncode:
         said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
         raise Failure(f"{store.name}: {said[-1] if said else 'the metrics store does not answer'}")
@@ -115,6 +116,7 @@ def read(
     :param answers: {host: whether its SSH port answers}
     :param found: the result of `query`, as VictoriaMetrics gives it
     """
+    (store,) = cluster.group("metrics")
     rows: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
     for each in found:
         labels = dict(each["metric"])
@@ -137,9 +139,8 @@ def read(
         "store": cluster.store_engine,
         "virtual_ip": cluster.data.get("proxy_virtual_ip"),
         "metrics_problem": problem,
-        "promise": {
-            name: {what: only(f"promise/{name}/{what}") for what in _PROMISE} for name in _WINDOWS
-        },
+        "promised": {"ms": store.data["metrics_promise_ms"], "share": store.data["metrics_promise_share"]},
+        "promise": {name: {what: only(f"promise/{name}/{what}") for what in _PROMISE} for name in _WINDOWS},
         "hosts": [
             {
                 "name": host.name,
@@ -212,21 +213,22 @@ def screen(seen: Mapping[str, Any], paint: Paint = lambda text, colour: text, co
         text = f"No metrics: {seen['metrics_problem']}"
         lines += [paint(text[:columns], "red"), ""]
     else:
-        lines += [*_promise_lines(seen["promise"], paint), ""]
+        lines += [*_promise_lines(seen["promise"], seen["promised"], paint), ""]
     lines += _host_lines(seen["hosts"], paint)
     if not seen["metrics_problem"]:
         lines += ["", *_rest_lines(seen, paint, columns)]
     return "\n".join(lines)
 
 
-def _promise_lines(promise: Mapping[str, Any], paint: Paint) -> list[str]:
-    lines = [f"{'PROMISE':<12}{'within 25 ms':>14}{'p99':>12}{'reads/s':>13}{'shed/s':>13}{'errors/s':>13}"]
+def _promise_lines(promise: Mapping[str, Any], promised: Mapping[str, float], paint: Paint) -> list[str]:
+    within = f"within {promised['ms']:g} ms"
+    lines = [f"{'PROMISE':<12}{within:>14}{'p99':>12}{'reads/s':>13}{'shed/s':>13}{'errors/s':>13}"]
     for name, row in promise.items():
-        share = row["within_25_ms"]
+        share = row["within"]
         text = f"{100 * share:.2f} %" if share is not None else "no reads"
         lines.append(
             f"  {name:<10}"
-            + paint(f"{text:>14}", "" if share is None else "green" if share >= 0.99 else "red")
+            + paint(f"{text:>14}", "" if share is None else "green" if share >= promised["share"] else "red")
             + f"{_number(row['p99_ms'], ' ms'):>12}{_number(row['reads_per_second']):>13}"
             + paint(f"{_number(row['shed_per_second']):>13}", "yellow" if row["shed_per_second"] else "")
             + paint(f"{_number(row['errors_per_second']):>13}", "red" if row["errors_per_second"] else "")

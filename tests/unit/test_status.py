@@ -24,10 +24,10 @@ def row(q: str, value: float | str, **labels: str) -> dict[str, Any]:
 
 
 FOUND = [
-    row("promise/now/within_25_ms", 0.9987), row("promise/now/p99_ms", 4.2),
+    row("promise/now/within", 0.9987), row("promise/now/p99_ms", 4.2),
     row("promise/now/reads_per_second", 1234),
     row("promise/now/shed_per_second", 0), row("promise/now/errors_per_second", 2),
-    row("promise/hour/within_25_ms", "NaN"),
+    row("promise/hour/within", "NaN"),
     *(row("heard", 1.2, host=name) for name in CLUSTER.hosts if name not in ("app2", "fdb5")),
     row("heard", 7200, host="app2"),
     row("cpu", 34.4, host="proxy1"), row("cpu", 50, host="app2"),
@@ -93,6 +93,14 @@ def test_the_screen_fits_and_says_what_is_wrong() -> None:
     assert "2 h ago" in text and "FLAGS       none" in text
 
 
+def test_the_promise_is_the_inventorys() -> None:
+    painted: list[tuple[str, str]] = []
+    ours = cluster(metrics_promise_ms=50, metrics_promise_share=0.999)
+    status_of = status.read(ours, ALL_UP, FOUND, None)
+    text = status.screen(status_of, lambda text, colour: painted.append((text.strip(), colour)) or text)
+    assert "within 50 ms" in text and ("99.87 %", "red") in painted
+
+
 def test_a_database_that_is_down_is_said_so() -> None:
     down = [each for each in FOUND if not each["metric"]["q"].startswith("fdb")] + [row("fdb_up", 0)]
     assert "FoundationDB is DOWN" in status.screen(seen(down))
@@ -134,9 +142,10 @@ def test_dead_hosts_and_a_hanging_store_cost_under_three_seconds(tmp_path: Path,
 
 
 def test_every_query_is_one_that_can_be_told_apart() -> None:
-    text = status.query()
+    text = status.query(50)
     assert text.count("label_set(") == text.count('"q"')
     assert "{w}" not in text and "{{" not in text
+    assert text.count('le="50"') == 2
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(20, "20 s ago"), (150, "2 min ago"), (90000, "1 d ago")])
