@@ -46,7 +46,10 @@ def rows(documents: Sequence[Mapping]) -> list[dict]:
         loops.sort(key=lambda loop: (-loop.store_workers, loop.connections))
         most = [loop for loop in loops if loop.store_workers == loops[0].store_workers]
         if len(most) < 2:
-            raise UserError(f"{engine}, {lane}: two results with {most[0].store_workers} store workers calibrate")
+            raise UserError(
+                f"capacity --check: {engine}, {lane}: two results with {most[0].store_workers} store workers are "
+                "needed to calibrate, and there is one: measure again with other --connections"
+            )
         calibrates = (most[0], most[-1])
         found += [
             {

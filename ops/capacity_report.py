@@ -112,7 +112,9 @@ def answer(asked: Asked, seen: Measured) -> dict:
     curve = model.fit(seen.points)
     allowed = HEADROOM * curve.utilisation(asked.p99_ms)
     if not allowed:
-        raise UserError(f"a p99 of {asked.p99_ms:g} ms is below that of an idle path: {curve.base_ms:.1f} ms")
+        raise UserError(
+            f"a p99 of {asked.p99_ms:g} ms is below that of an idle path: {curve.base_ms:.1f} ms; ask for more"
+        )
     costs = dict(seen.costs)
     tiers = [model.sized(need, asked.rate, allowed, asked.max_cores) for need in needs(asked, costs)]
     first = min(tiers, key=lambda tier: tier.most_per_second)

@@ -22,9 +22,39 @@ class Griddle(click.Group):
         return list(self.commands)
 
 
+_inventory_option = click.option(
+    "--inventory",
+    default="inventory/lab.py",
+    show_default=True,
+    metavar="FILE",
+    help="Which cluster: inventory/prod.py, or another.",
+)
+_dry_option = click.option("--dry", is_flag=True, help="Print the plan; change nothing.")
+_engine_option = click.option(
+    "--engine",
+    type=click.Choice(["fdb", "etcd", "memory"]),
+    default="fdb",
+    show_default=True,
+    help="Of the store.",
+)
+_lane_option = click.option(
+    "--lane",
+    type=click.Choice(["direct", "wsgi"]),
+    default="direct",
+    show_default=True,
+    help="direct: nginx asks the store; wsgi: by way of the Python front.",
+)
+
+
+def _json_option(more: str = "") -> Callable:
+    return click.option("--json", "as_json", is_flag=True, help=f"One JSON document on stdout{more}.")
+
+
 @click.group(cls=Griddle, context_settings=CONTEXT)
 def griddle() -> None:
     """A whole low-latency cluster from one repo: on your own hosts, or here as a lab of containers.
+
+    Your own hosts are deployed by pyinfra itself (README.md); the commands with --inventory work on them, too.
 
     \b
     Exit codes: 0 done, 1 something failed while running, 2 something to correct in what was given,
@@ -38,11 +68,11 @@ def griddle() -> None:
     type=click.Choice(["auto", "fdb", "etcd"]),
     default="auto",
     show_default=True,
-    help="Engine of the store. auto: FoundationDB where its packages resolve, else the embedded etcd.",
+    help="The store. auto: FoundationDB where its packages can be had, else the etcd that is there anyway.",
 )
 @click.option("--bare", is_flag=True, help="Boot the hosts and stop there: nothing is deployed.")
 def up(store: str, bare: bool) -> None:
-    """Boot the lab, deploy the cluster onto it, load data, and check both lanes.
+    """Boot the lab, deploy the cluster onto it, load data, and read some by either lane.
 
     Eleven Debian hosts as systemd containers (six without FoundationDB), deployed over SSH by
     `pyinfra inventory/lab.py deploys/all.py`. On a running lab this deploys what changed, or says
@@ -65,12 +95,7 @@ def down() -> None:
 
 
 @griddle.command(name="status")
-@click.option(
-    "--inventory",
-    type=click.Path(path_type=Path),
-    default=CHECKOUT / "inventory" / "lab.py",
-    help="The cluster: inventory/prod.py, or another.  [default: the lab's]",
-)
+@_inventory_option
 @click.option(
     "--wait",
     type=click.FloatRange(0.5, 60),
@@ -79,16 +104,16 @@ def down() -> None:
     metavar="SECONDS",
     help="How long the metrics host may take: more for one that is far away or overloaded.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for scripts.")
-def cluster_status(inventory: Path, as_json: bool, wait: float) -> None:
+@_json_option()
+def cluster_status(inventory: str, as_json: bool, wait: float) -> None:
     """The cluster on one screen: the promise, hosts, versions, releases, gates, what was done last.
 
-    Answers in under three seconds, also with hosts down. Everything but which hosts answer comes from the
-    metrics host; without it the exit code is 1, and the hosts are shown all the same.
+    Unless told to wait longer it answers in under three seconds, also with hosts down. Everything but which hosts
+    answer comes from the metrics host; without it the exit code is 1, and the hosts are shown all the same.
     """
     from ops import status as body
 
-    body.status(inventory, as_json, wait)
+    body.status(CHECKOUT / inventory, as_json, wait)
 
 
 @griddle.command()
@@ -100,9 +125,10 @@ def cluster_status(inventory: Path, as_json: bool, wait: float) -> None:
     help="nginx's port; the front and the store worker take the two after it.",
 )
 def dev(port: int) -> None:
-    """Run one proxy, front and store worker as processes on loopback, restarted on code change.
+    """Run the services on loopback, restarted when their code changes.
 
-    No root, no containers; the store is in memory.
+    nginx, a front, a feed and a store worker, one process each; the store is in memory. No root, no containers;
+    Ctrl-C ends it.
     """
     from ops import dev as body
 
@@ -124,16 +150,18 @@ def test(arguments: tuple[str, ...]) -> None:
 
 @griddle.group(cls=Griddle)
 def bench() -> None:
-    """Measure: a cluster's reads through its virtual address, or the read path alone on loopback."""
+    """Measure a cluster's reads through its virtual address, or what a read costs on loopback."""
 
 
 @bench.command()
 @click.option("--engine", type=click.Choice(["memory", "etcd", "fdb"]), help="Only this store, not all three.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; it is saved in any case.")
-@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
+@_json_option("; it is saved in any case")
+@click.option(
+    "--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="How often each path is measured."
+)
 @click.option("--quick", is_flag=True, help="Our own lanes in memory for a few seconds: whether it works at all.")
 def path(engine: str | None, as_json: bool, rounds: int, quick: bool) -> None:
-    """What an uncached read costs: both lanes, and the servers that one would pick instead.
+    """What an uncached read costs: by both lanes, and by the servers that one would pick instead.
 
     For each path requests/s of one core, CPU time per request by process, and p50 and p99 at 80 % of
     that from a load that does not wait for answers. Three rounds take about four minutes per engine; the
@@ -145,7 +173,7 @@ def path(engine: str | None, as_json: bool, rounds: int, quick: bool) -> None:
 
 
 @bench.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, in nanoseconds.")
+@_json_option(", in nanoseconds")
 def counting(as_json: bool) -> None:
     """What it costs a request to be counted, in nginx and in the services. Takes seconds; needs nginx."""
     from ops.bench import counting as body
@@ -154,24 +182,41 @@ def counting(as_json: bool) -> None:
 
 
 @bench.command()
-@click.option(
-    "--inventory",
-    type=click.Path(path_type=Path),
-    default=CHECKOUT / "inventory" / "lab.py",
-    help="Whose virtual address is loaded.  [default: the lab's]",
-)
+@_inventory_option
 @click.option("--url", help="A target of your own on loopback instead: http://127.0.0.1:PORT.")
-@click.option("--rate", type=click.FloatRange(1, 1e6), default=500, show_default=True, help="Per second.")
+@click.option(
+    "--rate", type=click.FloatRange(1, 1e6), default=500, show_default=True, help="Reads per second, in all."
+)
 @click.option("--ramp", is_flag=True, help="From --rate upwards until the promise breaks.")
 @click.option("--saturate", is_flag=True, help="A closed loop instead (wrk): how much it can do at all.")
-@click.option("--duration", type=click.FloatRange(1, 3600), help="Seconds.  [default: 30; 10 with --ramp]")
-@click.option("--lane", type=click.Choice(["direct", "wsgi", "both"]), default="direct", show_default=True)
-@click.option("--p99-ms", type=click.FloatRange(0.1), default=25, show_default=True, help="The promise.")
+@click.option(
+    "--duration", type=click.FloatRange(1, 3600), help="Seconds at each rate.  [default: 30; 10 with --ramp]"
+)
+@click.option(
+    "--lane",
+    type=click.Choice(["direct", "wsgi", "both"]),
+    default="direct",
+    show_default=True,
+    help="direct: nginx asks the store; wsgi: by way of the Python front. Choosing needs proxy_lane_override.",
+)
+@click.option(
+    "--p99-ms",
+    type=click.FloatRange(0.1),
+    default=25,
+    show_default=True,
+    help="The promise: 99 % of reads take no longer.",
+)
 @click.option("--connections", type=click.IntRange(1, 1024), default=256, show_default=True, help="Of each lane.")
-@click.option("--profiles", type=click.IntRange(1), default=10_000, show_default=True, help="How many there are.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; it is saved in any case.")
+@click.option(
+    "--profiles",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="How many the store holds, p0 and on; random ones are read.",
+)
+@_json_option("; it is saved in any case")
 def read(
-    inventory: Path, url: str | None, rate: float, ramp: bool, saturate: bool, duration: float | None, lane: str,
+    inventory: str, url: str | None, rate: float, ramp: bool, saturate: bool, duration: float | None, lane: str,
     p99_ms: float, connections: int, profiles: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Load a cluster with uncached reads, and say how long they take.
@@ -185,13 +230,13 @@ def read(
 
     seconds = duration or (10 if ramp else 30)
     plan = body.Plan(rate, seconds, body.LANES[lane], p99_ms, connections=connections, profiles=profiles)
-    body.bench_read(body.target_of(inventory, url), plan, ramp=ramp, saturate=saturate, as_json=as_json)
+    body.bench_read(body.target_of(CHECKOUT / inventory, url), plan, ramp=ramp, saturate=saturate, as_json=as_json)
 
 
 @bench.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@_json_option()
 def compare(a: str, b: str, as_json: bool) -> None:
     """Two results of `bench read` side by side: files, or their names under results/.
 
@@ -204,14 +249,15 @@ def compare(a: str, b: str, as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--engine", type=click.Choice(["memory", "etcd", "fdb"]), default="fdb", show_default=True)
-@click.option("--lane", type=click.Choice(["direct", "wsgi"]), default="direct", show_default=True)
+@_engine_option
+@_lane_option
 @click.option("--seconds", type=click.FloatRange(1, 120), default=8, show_default=True, help="At each rate.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; it is saved in any case.")
+@_json_option("; it is saved in any case")
 def curve(engine: str, lane: str, seconds: float, as_json: bool) -> None:
-    """Latency by utilisation, on loopback: the path of `bench path` at 30 to 95 % of its saturation.
+    """How long reads take by how busy the path is, on loopback.
 
-    About two minutes. `griddle capacity` reads the newest one.
+    The path of `bench path`, at 30 to 95 % of what it can do; about two minutes. `griddle capacity` computes from
+    the newest result.
     """
     from ops.bench import curve as body
 
@@ -220,32 +266,40 @@ def curve(engine: str, lane: str, seconds: float, as_json: bool) -> None:
 
 @griddle.command()
 @click.option("--rate", type=click.FloatRange(1), default=50_000, show_default=True, help="Reads per second.")
-@click.option("--p99-ms", type=click.FloatRange(0.1), default=25, show_default=True, help="The promise.")
-@click.option("--engine", type=click.Choice(["fdb", "etcd", "memory"]), default="fdb", show_default=True)
-@click.option("--lane", type=click.Choice(["direct", "wsgi"]), default="direct", show_default=True)
-@click.option("--proxies", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--apps", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--p99-ms",
+    type=click.FloatRange(0.1),
+    default=25,
+    show_default=True,
+    help="The promise: 99 % of reads take no longer.",
+)
+@_engine_option
+@_lane_option
+@click.option("--proxies", type=click.IntRange(1), default=2, show_default=True, help="Proxies that there are.")
+@click.option("--apps", type=click.IntRange(1), default=3, show_default=True, help="App hosts.")
 @click.option("--fdb", "nodes", type=click.IntRange(1), default=5, show_default=True, help="FoundationDB hosts.")
 @click.option("--max-cores", type=click.IntRange(1), default=16, show_default=True, help="Of the largest host.")
-@click.option("--from", "measured", metavar="RESULT", help="Costs of this result, not of the newest one.")
+@click.option(
+    "--from", "measured", metavar="RESULT", help="Compute from this result under results/, not from the newest."
+)
 @click.option("--check", is_flag=True, help="How well RESULTS of bench read --saturate on the lab are predicted.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-@click.argument("named", nargs=-1, metavar="[RESULTS]")
+@_json_option()
+@click.argument("named", nargs=-1, metavar="[RESULTS]...")
 def capacity(
     rate: float, p99_ms: float, engine: str, lane: str, proxies: int, apps: int, nodes: int, max_cores: int,
     measured: str | None, check: bool, as_json: bool, named: tuple[str, ...],
 ) -> None:  # fmt: skip
     """How many cores a promise needs on each tier, with one host of it lost, and what gives first.
 
-    From measured CPU time per request and measured latency by utilisation: the newest `bench curve` and `bench
-    path` under results/, or those that come with the repo. docs/performance.md holds the model, and how well it
-    predicts.
+    Computed from measured CPU time per request and measured latency by utilisation: the newest `bench curve`
+    and `bench path` under results/, or those that come with the repo. docs/performance.md holds the model, and
+    how well it predicts.
     """
     if check or named:
         from ops import capacity_check
 
         if not (check and named):
-            raise UserError("capacity: RESULTS and --check go together")
+            raise UserError("capacity: --check and RESULTS (of bench read --saturate) need each other")
         capacity_check.show(named, as_json=as_json)
         return
     from ops import capacity_report as body
@@ -256,19 +310,28 @@ def capacity(
 
 @griddle.command()
 @click.argument("host")
-@click.option("--unit", type=click.Choice(["front", "store", "feed", "proxy"]), required=True)
-@click.option("--seconds", type=click.IntRange(1, 300), default=10, show_default=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default="profile.svg")
+@click.option(
+    "--unit",
+    type=click.Choice(["front", "store", "feed", "proxy"]),
+    required=True,
+    help="A front, store worker or feed of an app host; proxy: nginx.",
+)
+@click.option(
+    "--seconds", type=click.IntRange(1, 300), default=10, show_default=True, help="How long it is looked at."
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="profile.svg",
+    show_default=True,
+    help="The graph's file.",
+)
 @click.option("--worker", help="Which one, such as a-0.  [default: the busiest]")
 @click.option("--native", is_flag=True, help="Functions of C libraries too; stops the process for longer.")
-@click.option(
-    "--inventory",
-    type=click.Path(path_type=Path),
-    default=CHECKOUT / "inventory" / "lab.py",
-    help="Where HOST is.  [default: the lab's]",
-)
+@_inventory_option
 def profile(
-    host: str, unit: str, seconds: int, out: Path, worker: str | None, native: bool, inventory: Path
+    host: str, unit: str, seconds: int, out: Path, worker: str | None, native: bool, inventory: str
 ) -> None:
     """Write a flame graph of what a process on HOST does, while it does it.
 
@@ -276,16 +339,16 @@ def profile(
     """
     from ops import profile as body
 
-    body.profile(inventory, host, unit, seconds, out, worker, native=native)
+    body.profile(CHECKOUT / inventory, host, unit, seconds, out, worker, native=native)
 
 
 @griddle.group(cls=Griddle)
 def lab() -> None:
-    """Look at the lab's hosts, enter them, and take them away."""
+    """The lab's hosts: look at them, enter them, take them away and bring them back."""
 
 
 @lab.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for scripts.")
+@_json_option()
 def status(as_json: bool) -> None:
     """What each host is and does, found by looking: running, booting, cut, stopped or absent."""
     from ops import lab as body
@@ -324,9 +387,10 @@ _host_command("heal", "Put HOST back on the network.")
 @click.argument("host")
 @click.argument("group", type=click.Choice(["fdb", "spare"]))
 def move(host: str, group: str) -> None:
-    """Put HOST into GROUP of the lab's inventory, as one edits inventory/prod.py; fdb6 to fdb9 are made.
+    """Put HOST into GROUP of the lab's inventory, as one would edit inventory/prod.py.
 
-    Nothing is deployed: `./griddle fdb add`, `replace` and `remove` make it so.
+    fdb6 to fdb9 are booted first. Nothing is deployed: `./griddle fdb add`, `replace` and `remove` make the
+    database follow.
     """
     from ops import lab as body
 
@@ -335,31 +399,16 @@ def move(host: str, group: str) -> None:
 
 @griddle.group(cls=Griddle)
 def fdb() -> None:
-    """FoundationDB on the running cluster. Each verb is a deploy of its own (deploys/fdb_VERB.py).
+    """FoundationDB on the running cluster. What changes it is a deploy (deploys/fdb_*.py).
 
-    \b
     One operation at a time: etcd holds a lock with its owner's name. Interrupted or killed, the same command
     goes on where it stopped. --dry prints the plan and changes nothing. What an operation did, with each
     gate's values, is saved under results/operations/.
     """
 
 
-def _inventory_option(command: Callable) -> Callable:
-    return click.option(
-        "--inventory",
-        default="inventory/lab.py",
-        show_default=True,
-        metavar="FILE",
-        help="The cluster: inventory/prod.py, or another.",
-    )(command)
-
-
-def _dry_option(command: Callable) -> Callable:
-    return click.option("--dry", is_flag=True, help="Print the plan; change nothing.")(command)
-
-
 @fdb.command(name="status")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for scripts.")
+@_json_option()
 @_inventory_option
 def fdb_status(as_json: bool, inventory: str) -> None:
     """The database on one screen, with every health gate; also while it is down.
@@ -374,7 +423,9 @@ def fdb_status(as_json: bool, inventory: str) -> None:
 
 @fdb.command()
 @click.argument("version")
-@click.option("--rolling", is_flag=True, help="Zone by zone, with all health gates between.")
+@click.option(
+    "--rolling", is_flag=True, help="Host by host; the next one when the cluster bears the loss of a host again."
+)
 @click.option(
     "--procedure",
     type=click.Choice(["auto", "patch", "minor"]),
@@ -382,16 +433,20 @@ def fdb_status(as_json: bool, inventory: str) -> None:
     show_default=True,
     help="auto: by the versions. minor is the longer one, for processes that do not talk to the older ones.",
 )
-@click.option("--recovered-seconds", type=int, help="Accept a last recovery this long ago (else 600, lab: 0).")
+@click.option(
+    "--recovered-seconds",
+    type=int,
+    help="Refuse where the last recovery is less long ago.  [default: 600; in the lab 0]",
+)
 @_dry_option
 @_inventory_option
 def upgrade(
     version: str, rolling: bool, procedure: str, recovered_seconds: int | None, dry: bool, inventory: str
 ) -> None:
-    """Bring the running cluster to VERSION (7.3.78), under load, with no request failed.
+    """Bring the running cluster to VERSION, such as 7.3.78, under load.
 
     All of it is staged and tried out on every host before anything is switched. Then all processes restart
-    at once, which costs one short recovery, while requests wait for it instead of failing.
+    at once, which costs one short recovery, while requests wait for it, for up to 3 s, instead of failing.
     """
     from ops.fdb import run
 
@@ -406,7 +461,10 @@ def upgrade(
 @_dry_option
 @_inventory_option
 def add(host: str, dry: bool, inventory: str) -> None:
-    """HOST, bare until now, becomes a part of the database. The inventory has it in group fdb already."""
+    """HOST, bare until now, becomes a part of the database.
+
+    The inventory has it in group fdb already.
+    """
     from ops.fdb import members
 
     members.run(CHECKOUT, inventory, join=host, dry=dry)
@@ -417,9 +475,10 @@ def add(host: str, dry: bool, inventory: str) -> None:
 @_dry_option
 @_inventory_option
 def remove(host: str, dry: bool, inventory: str) -> None:
-    """HOST hands over what it holds, and is stopped. The inventory has it in group spare already.
+    """HOST hands over what it holds, and is stopped.
 
-    Also for a host that is lost: then its exclusion stays, so that it takes no part if it comes back.
+    The inventory has it in group spare already. Also for a host that is lost: then its exclusion stays, so that it
+    takes no part if it comes back.
     """
     from ops.fdb import members
 
@@ -432,9 +491,10 @@ def remove(host: str, dry: bool, inventory: str) -> None:
 @_dry_option
 @_inventory_option
 def replace(old: str, new: str, dry: bool, inventory: str) -> None:
-    """NEW joins, then OLD leaves: under load, with nothing lost, and never fewer copies than the data ask for.
+    """NEW joins, then OLD leaves: under load, with nothing lost.
 
-    The inventory has NEW in group fdb and OLD in group spare already.
+    The inventory has NEW in group fdb and OLD in group spare already. There are never fewer copies than
+    fdb_redundancy asks for.
     """
     from ops.fdb import members
 
@@ -468,7 +528,7 @@ def now(dry: bool, inventory: str) -> None:
 
 
 @backup.command(name="status")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@_json_option()
 @_inventory_option
 def backup_status(as_json: bool, inventory: str) -> None:
     """Whether it runs, where it is, to which version and time it can be restored, and how large it is."""
@@ -492,14 +552,17 @@ def verify(dry: bool, inventory: str) -> None:
 
 @fdb.command()
 @click.option("--to-version", type=click.IntRange(1), metavar="VERSION", help="As `backup now` says it.")
-@click.option("--to-time", metavar="TIME", help="2026-05-17T14:03:00+02:00, or with Z; exact to about a minute.")
+@click.option(
+    "--to-time", metavar="TIME", help="2026-05-17T14:03:00+02:00, or with Z for UTC; exact to about a minute."
+)
 @click.option("--replace", is_flag=True, help="Destroy what is in the database.")
 @_dry_option
 @_inventory_option
 def restore(to_version: int | None, to_time: str | None, replace: bool, dry: bool, inventory: str) -> None:
-    """Bring back the database as it was. Meanwhile it is locked: requests get 503; services go on by themselves.
+    """Bring back the database as it was at a version or a time.
 
-    Refuses a database that holds anything, unless --replace. The running backup ends; the next begins afterwards.
+    Refuses a database that holds anything, unless --replace. Meanwhile it is locked, and requests get 503;
+    services go on by themselves. The running backup ends, and stays where it is; the next begins afterwards.
     """
     from ops.fdb import backup as body
 
@@ -508,7 +571,7 @@ def restore(to_version: int | None, to_time: str | None, replace: bool, dry: boo
 
 @griddle.group(cls=Griddle)
 def release() -> None:
-    """Releases: what runs on the app hosts."""
+    """Releases: what runs on the app hosts, and the proxies' agent."""
 
 
 @release.command()

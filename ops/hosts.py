@@ -19,14 +19,19 @@ CONNECT_SECONDS = 5
 
 def cluster(inventory: Path = LAB) -> Cluster:
     """The cluster of an inventory file, as pyinfra would read it. Raises UserError where there is none."""
-    if not inventory.is_file():
-        raise UserError(f"there is no inventory {inventory}: name a file such as inventory/prod.py")
+    check_inventory(inventory)
     try:
         names = runpy.run_path(str(inventory))
     except SystemExit as error:  # it has refused itself, by a line of its own or by this one
         said = str(error.code).removeprefix("griddle: ") if isinstance(error.code, str) else "refused, see above"
         raise UserError(f"{inventory.name}: {said}") from None
     return model.from_file(inventory, names, {})
+
+
+def check_inventory(inventory: Path) -> None:
+    """Raises UserError where there is no such file."""
+    if not inventory.is_file():
+        raise UserError(f"there is no inventory {inventory}: --inventory takes a file such as inventory/prod.py")
 
 
 def host(of: Cluster, name: str) -> Host:

@@ -36,7 +36,9 @@ class _OnBackupHost:
     def _run(self, command: str, what: str, seconds: int = 60) -> list[str]:
         found = conduct.hosts([self._host.name])
         if not found:
-            raise UserError(f"{self._host.name} cannot be reached, and the backup's agents run there")
+            raise UserError(
+                f"{self._host.name} cannot be reached, and the backup's agents run there: start it first"
+            )
         return conduct.run(found[0], command, what, seconds)
 
     def _backup(self) -> status.Backup:

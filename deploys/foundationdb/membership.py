@@ -61,7 +61,7 @@ class Membership:
 
     def look(self) -> Seen:
         if self._first is None:
-            raise UserError("no host of group fdb can be reached")
+            raise UserError("no host of group fdb can be reached: start one of them first")
         document = look_at_cluster(self._first.name)
         if not status.is_available(document):
             return Seen(document)

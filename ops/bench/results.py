@@ -91,7 +91,7 @@ def load(name: str) -> dict:
                 return json.loads(path.read_text())
             except ValueError as error:
                 raise UserError(f"{path} is no result of bench: {error}") from None
-    raise UserError(f"there is no result {name}: ls {RESULTS}")
+    raise UserError(f"there is no result {name}: name a file, or one in {RESULTS}")
 
 
 def all_of(kind: str, directory: Path = RESULTS) -> Iterable[tuple[Path, dict]]:

@@ -24,10 +24,10 @@ def run(
     for name in named:
         hosts.host(cluster, name)
     if "auto" in choose and len(choose) > 1:
-        raise UserError("coordinators: auto, or the names of hosts")
+        raise UserError("fdb coordinators: either auto or names of hosts, not both")
     lost = runner.lost(cluster)
     if join in lost:
-        raise UserError("a host that is to join must be up")
+        raise UserError(f"{join} is to join, and does not answer by SSH: start it first")
     data = {"join": join, "leave": leave, "coordinators": ",".join(choose)}
     data = {key: value for key, value in data.items() if value}
     runner.run(checkout, inventory, "fdb_members", data, dry=dry, options=runner.without(lost))

@@ -43,8 +43,7 @@ def run(
     :raises UserError: it was refused; nothing was changed
     :raises Failure: it failed on its way
     """
-    if not (checkout / inventory).is_file():
-        raise UserError(f"there is no inventory {inventory}; --inventory inventory/prod.py?")
+    hosts.check_inventory(checkout / inventory)
     # An operation must not go on without whoever waits for it: its lock would end while it still acts.
     code = subprocess.run(
         pyinfra(inventory, deploy, data, dry=dry, options=options),

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from deploys.foundationdb import screen
+from ops import hosts
 from ops.errors import Failure, UserError
 from ops.process import pyinfra
 from ops.progress import step
@@ -16,8 +17,7 @@ from ops.progress import step
 
 def show(checkout: Path, inventory: str, *, as_json: bool) -> int:
     """Prints the screen, or one JSON document; 0 if the database is available and every gate green, else 1."""
-    if not (checkout / inventory).is_file():
-        raise UserError(f"there is no inventory {inventory}; --inventory inventory/prod.py?")
+    hosts.check_inventory(checkout / inventory)
     with tempfile.TemporaryDirectory() as directory:
         found = Path(directory) / "status.json"
         # Hosts that are down are a part of the answer, so they do not end the run.
