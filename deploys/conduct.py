@@ -239,6 +239,7 @@ def conducts(*groups: str) -> bool:
 
 
 def gateway() -> Gateway:
+    """etcd's gateway, by way of the members that are connected."""
     members = [member.name for member in model.cluster().group("etcd")]
     return Gateway(hosts(members), model.cluster().data["etcd_client_port"])
 

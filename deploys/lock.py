@@ -42,6 +42,7 @@ class Lock:
             raise Failure("the operation's lease in etcd has ended: etcd could not be reached in time")
 
     def release(self) -> None:
+        """Gives it back at once."""
         self._keeper.kill()
         self._gateway.call("lease/revoke", {"ID": self._lease})
 
@@ -59,6 +60,7 @@ class Lock:
 
 
 def owner() -> str:
+    """Who holds a lock that this process takes: user@host."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 

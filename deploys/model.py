@@ -39,6 +39,7 @@ class Cluster:
     reached_by_ssh: bool = True
 
     def group(self, name: str) -> list[Host]:
+        """Its hosts, in the inventory's order."""
         return [host for host in self.hosts.values() if name in host.groups]
 
     def groups(self, names: Iterable[str]) -> list[Host]:

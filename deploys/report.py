@@ -57,6 +57,7 @@ class Report:
             say(f"    {name}: {entry['outcome']} after {entry['seconds']:.1f} s")
 
     def end(self, outcome: str, **more: Any) -> None:
+        """`outcome`: done or failed; `more` goes into the document."""
         self.document |= {"outcome": outcome, **more}
         self.write()
 

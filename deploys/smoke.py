@@ -22,6 +22,7 @@ def probe(url: str, lane: str) -> str:
 
 
 def smoke() -> None:
+    """Both gates, on each proxy."""
     data = model.this_host().data
     url = f"http://{data['proxy_virtual_ip']}:{data['proxy_port']}"
     gates.wait_until(

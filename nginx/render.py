@@ -13,6 +13,8 @@ LUA_FILES = tuple(sorted(path.name for path in (FOLDER / "lua").glob("*.lua")))
 
 @dataclass(frozen=True, slots=True)
 class FrontAddress:
+    """Where one front worker listens."""
+
     address: str
     port: int
 

@@ -48,6 +48,8 @@ class Unreachable(ArtifactError):
 
 @dataclass(frozen=True)
 class Package:
+    """A verified file, and its hex digest."""
+
     path: Path
     sha256: str
 
@@ -83,6 +85,7 @@ def pins(path: Path = ROOT / "artifacts.toml") -> Pins:
 
 
 def file_name(package: str, version: str) -> str:
+    """As the vendor names it."""
     return f"{package}_{version}-1_{ARCHITECTURE}.deb"
 
 

@@ -33,6 +33,7 @@ class Curve:
     slope_ms: float
 
     def p99_ms(self, utilisation: float) -> float:
+        """Infinite where the utilisation is 1 or more."""
         if utilisation >= 1:
             return math.inf
         return self.base_ms + self.slope_ms * utilisation / (1 - utilisation)

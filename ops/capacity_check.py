@@ -20,6 +20,7 @@ from ops.table import aligned
 
 
 def show(names: Sequence[str], *, as_json: bool) -> None:
+    """Print what was measured beside what is predicted. `names`: see `results.load`."""
     found = rows([results.load(name) for name in names])
     print(json.dumps(found, indent=2) if as_json else text(found))
 

@@ -226,6 +226,7 @@ def _tend(child: Child) -> None:
 
 
 def check_nginx() -> None:
+    """Raises UserError where nginx or its Lua module is missing."""
     missing = [name for name in NGINX_MODULES if not (MODULES_DIRECTORY / name).exists()]
     if missing or not shutil.which(_nginx()):
         raise UserError("nginx with Lua is missing: apt-get install nginx-light libnginx-mod-http-lua lua-cjson")

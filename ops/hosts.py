@@ -59,6 +59,7 @@ def ssh_options(of: Host) -> list[str]:
 
 
 def ssh_target(of: Host) -> str:
+    """What ssh connects to: user@host, or the host where the inventory names no user."""
     user = of.data.get("ssh_user")
     name = of.data.get("ssh_hostname") or of.name
     return f"{user}@{name}" if user else name

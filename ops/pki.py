@@ -1,7 +1,7 @@
 """The cluster's certificate authority, kept by the operator in .griddle/clusters/<cluster>/pki, never in git.
 
-One CA per cluster; one certificate per host for etcd's peers and clients. Replacing the CA takes three steps,
-so that no host ever meets a certificate whose issuer it does not trust yet:
+One CA per cluster; per host a certificate as a member (of etcd, of FoundationDB with TLS) and one as a client.
+Replacing the CA takes three steps, so that no host ever meets a certificate whose issuer it does not trust yet:
 
 1. trust:  the new CA is added to everybody's bundle
 2. issue:  every certificate is issued anew by it

@@ -18,6 +18,7 @@ from ops.process import die_with_parent
 
 
 def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -33,6 +34,7 @@ def wait_until(what: str, check: Callable[[], object], seconds: float = 20) -> N
 
 
 def listens(port: int) -> bool:
+    """Whether somebody accepts connections there."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -78,6 +80,7 @@ def _states(pid: int) -> set[str]:
 
 
 def etcd_missing() -> str | None:
+    """Why there is no etcd here; None where there is."""
     return None if shutil.which("etcd") else "etcd is not installed (Debian package etcd-server)"
 
 
@@ -95,6 +98,7 @@ def etcd(directory: Path) -> Server:
 
 
 def fdb_missing() -> str | None:
+    """Why there is no FoundationDB here; None where there is."""
     if shutil.which("dpkg-deb") is None:
         return "dpkg-deb is not installed"
     with contextlib.suppress(artifacts.ArtifactError):

@@ -171,6 +171,7 @@ def answer_problem(url: str, lane: str, code: int, headers: Mapping[str, str]) -
 
 
 def profile_url(virtual_ip: str) -> str:
+    """One of the profiles that the lab is loaded with."""
     return f"http://{virtual_ip}/v1/profiles/p1"
 
 

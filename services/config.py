@@ -55,6 +55,8 @@ class Store:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Etcd:
+    """Members' URLs; with ca, cert and key (PEM files): TLS."""
+
     endpoints: list[str]
     ca: str = ""
     cert: str = ""
@@ -63,6 +65,8 @@ class Etcd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fdb:
+    """FoundationDB's client: files, API version, and limits of a transaction (ms, retries)."""
+
     cluster_file: str
     client_library: str
     external_client_directory: str = ""  # more client libraries (*.so), for servers of other minor versions
@@ -106,6 +110,8 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
+    """What the proxies' Lua program reads; times in ms."""
+
     lane: str = "direct"
     lane_override: bool = False
     deadline_ms: int = 250
@@ -116,12 +122,16 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statsd:
+    """The host's daemon, by UDP."""
+
     host: str = "127.0.0.1"
     port: int = 8125
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
+    """The whole file, a table for each."""
+
     cluster: Cluster
     host: Host
     store: Store

@@ -14,6 +14,8 @@ TAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
 class Answer(NamedTuple):
+    """What a handler returns: HTTP status, headers in order, body."""
+
     status: int
     headers: list[tuple[str, str]]
     body: bytes
@@ -77,6 +79,7 @@ def json_bytes(document: object) -> bytes:
 
 
 def json_answer(document: object, status: int = 200) -> Answer:
+    """A document as application/json."""
     return Answer(status, [("Content-Type", "application/json")], json_bytes(document))
 
 

@@ -35,6 +35,7 @@ class Metrics:
         self._client._sock.setblocking(False)
 
     def add(self, name: str, count: int = 1) -> None:
+        """Count; `name` may carry labels: "answers;status=200"."""
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + count
 

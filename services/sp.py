@@ -78,6 +78,8 @@ class Unsupported(Malformed):
 
 
 class Request(NamedTuple):
+    """A request, taken apart; `budget_ms` 0: the worker's own deadline."""
+
     operation: int
     budget_ms: int
     release: bytes
@@ -86,6 +88,8 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
+    """A reply, taken apart; `leaving`: ask another worker next time."""
+
     status: int
     leaving: bool
     release: str

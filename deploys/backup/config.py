@@ -121,10 +121,12 @@ def scratch_script(data: dict, url: str, version: int) -> str:
 
 
 def agents(data: dict) -> list[str]:
+    """Units of the agents, which run side by side."""
     return [AGENT.format(number) for number in range(1, data["fdb_backup_agents"] + 1)]
 
 
 def files(this: Host, seed: ClusterFile, authority: Authority) -> dict[str, Entry]:
+    """Agents, upkeep, and what FoundationDB's tools need beside them, on the host that the agents run on."""
     data = this.data
     expire = f'expire -d "$url" --delete-before-days {data["fdb_backup_keep_days"]}'
     values = {
@@ -155,6 +157,7 @@ def files(this: Host, seed: ClusterFile, authority: Authority) -> dict[str, Entr
 
 
 def directories(data: dict) -> dict[str, tuple[str, str, str]]:
+    """{path: (mode, owner, group)}; of a file:// URL also the backups' own directory."""
     owner = ("foundationdb", "foundationdb")
     found = {"/etc/foundationdb": ("755", "root", "root"), foundationdb.DATA: ("755", *owner)}
     if path := directory(data):

@@ -39,6 +39,7 @@ class ClusterFile:
 
     @property
     def key(self) -> str:
+        """description:id"""
         return f"{self.description}:{self.id}"
 
     def __str__(self) -> str:
@@ -100,10 +101,12 @@ def choose(
 
 
 def operator_path(cluster_name: str) -> Path:
+    """Where the operator's machine keeps a cluster's seed."""
     return CLUSTERS / cluster_name / "fdb.cluster"
 
 
 def read(path: Path) -> ClusterFile | None:
+    """A cluster file of the operator's machine; None where there is none. Raises ClusterFileError."""
     return parse(path.read_text(), str(path)) if path.exists() else None
 
 

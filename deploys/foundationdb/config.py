@@ -69,6 +69,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def release(version: str) -> str:
+    """The directory that a version is unpacked in."""
     return f"{RELEASES}/{version}"
 
 
@@ -111,6 +112,7 @@ def settings(host: Host) -> dict[str, str]:
 
 
 def tls_settings() -> dict[str, str]:
+    """The parameters that make an fdbserver speak TLS."""
     return {
         **{f"tls-{what.lower()}-file": path for what, path in TLS.items()},
         "knob-tls_cert_refresh_delay_seconds": str(TLS_REFRESH_SECONDS),
@@ -163,6 +165,7 @@ def listening_command(host: Host) -> str:
 
 
 def foundationdb_conf(host: Host) -> str:
+    """foundationdb.conf, which fdbmonitor reads."""
     return render(
         TEMPLATES / "foundationdb.conf.j2",
         command=f"{release(host.data['fdb_version'])}/sbin/fdbserver",

@@ -36,6 +36,7 @@ def install() -> None:
 
 
 def configure() -> None:
+    """Configuration, certificates and cluster files. Processes take them when they next start."""
     host = this_host()
     seed = seed_file()
     if _is_server(host):
@@ -76,6 +77,7 @@ def _unit(host: Host) -> dict[str, Any]:
 
 
 def activate() -> None:
+    """The database exists, runs as configured, and is healthy; one host's operations act for all."""
     host, the_cluster = this_host(), cluster()
     if not _is_server(host):
         return

@@ -75,4 +75,5 @@ class Status(FactBase[status.Document | None]):
 
 
 def status_command(cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
+    """A shell command: `status json`, given up after `seconds`; prints nothing where there is no cluster file."""
     return f"[ -s {cluster_file} ] && {fdbcli('status json', cluster_file, seconds)} 2>/dev/null; true"

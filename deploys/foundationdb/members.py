@@ -105,6 +105,7 @@ def chosen_coordinators(seen: Seen, target: Target) -> tuple[str, ...]:
 
 
 def processes_of(seen: Seen, member: Member) -> list[status.Process]:
+    """The processes that the cluster knows at a member's address."""
     return [p for p in status.processes(seen.document) if p.endpoint.rpartition(":")[0] == member.address]
 
 

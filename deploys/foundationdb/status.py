@@ -65,6 +65,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Health:
+    """All gates, judged; as text, those that failed with what was seen."""
+
     gates: tuple[Gate, ...]
 
     @property
@@ -113,6 +115,7 @@ def get(document: Any, path: str) -> Any:
 
 
 def is_available(document: Document | None) -> bool:
+    """The database serves reads and writes, by what the client itself found."""
     return get(document, "client.database_status.available") is True
 
 

@@ -296,6 +296,7 @@ class Upgrade:
 
 
 def look_at_host(on: Any, is_server: bool) -> HostSeen:
+    """What a host has and runs. Raises Failure."""
     installed: Installed = on.get_fact(Installation)
     script = (ON_SERVERS if is_server else ON_CLIENTS) + 'echo "free $(df --output=avail -B1 /opt | tail -n 1)"'
     return parse_host(installed, conduct.run(on, script, "look at FoundationDB"))
@@ -321,6 +322,7 @@ def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
 
 
 def look_at_cluster(host: str, seconds: int = 10, tool: str = config.FDBCLI) -> Document | None:
+    """`status json` by way of a host, within `seconds`; None where it gives no document. Raises Failure."""
     (on,) = conduct.hosts([host])
     command = status_command(seconds=seconds).replace(config.FDBCLI, tool)
     return status.parse("\n".join(conduct.run(on, command, "status json", seconds + 30)))

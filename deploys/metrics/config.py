@@ -77,6 +77,7 @@ def store(cluster: Cluster) -> Host:
 
 
 def daemon_files(cluster: Cluster, host: Host) -> dict[str, File]:
+    """What every host runs: collectd, and what it cannot see, sent to it."""
     statsd_port = host.data["metrics_statsd_port"]
     conf = render(
         TEMPLATES / "collectd.conf.j2",
@@ -99,6 +100,7 @@ def daemon_files(cluster: Cluster, host: Host) -> dict[str, File]:
 
 
 def store_files(cluster: Cluster, host: Host) -> dict[str, File]:
+    """The store's arguments, what it scrapes, and how it names what arrives."""
     return {
         STORE_ARGUMENTS: File(
             render(

@@ -35,6 +35,7 @@ class BoardNginx:
 
 
 def nginx_conf(values: BoardNginx) -> str:
+    """nginx.conf of the board."""
     return render(TEMPLATES / "board.nginx.conf.j2", **vars(values))
 
 
@@ -60,6 +61,7 @@ def told(cluster: Cluster) -> dict[str, object]:
 
 
 def files(cluster: Cluster) -> dict[str, File]:
+    """The page, what it is told of the cluster, and nginx, on the metrics host."""
     data = store(cluster).data
     values = BoardNginx(listen=str(data["metrics_board_port"]), store_port=data["metrics_http_port"])
     return {

@@ -25,6 +25,7 @@ OTHERS_NOTED = 0.1  # cores
 
 
 def bench_compare(a: str, b: str, *, as_json: bool) -> None:
+    """Print, and write a page. `a`, `b`: see `results.load`. Raises UserError."""
     one, other = results.load(a), results.load(b)
     for name, document in ((a, one), (b, other)):
         if document.get("kind") != "read" or not document.get("lanes"):

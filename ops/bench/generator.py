@@ -65,6 +65,7 @@ class Second:
 
     @property
     def good(self) -> int:
+        """Answers as they should be."""
         return self.latency.total_count - sum(self.errors[kind] for kind in WAITED)
 
     @property
@@ -163,6 +164,7 @@ def histogram(counts: Iterable[tuple[int, int]] = ()) -> HdrHistogram:
 
 
 def percentile_ms(of: HdrHistogram, percent: float) -> float:
+    """0.0 where nothing was measured."""
     return of.get_value_at_percentile(percent) / 1000 if of.total_count else 0.0
 
 

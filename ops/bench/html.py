@@ -28,6 +28,7 @@ def write(beside: Path, document: Mapping) -> Path:
 
 
 def read(document: Mapping) -> str:
+    """The page of `bench read`."""
     plan, what = document["plan"], document["what"]
     promise = (f"promise: {plan['promise_ms']:g} ms", plan["promise_ms"])
     lanes = document.get("lanes", {})
@@ -86,6 +87,7 @@ def read(document: Mapping) -> str:
 
 
 def path(document: Mapping) -> str:
+    """The page of `bench path`."""
     rows, machine = document["rows"], document["machine"]
     parts = []
     for engine in dict.fromkeys(row["engine"] for row in rows):
@@ -107,6 +109,7 @@ def path(document: Mapping) -> str:
 
 
 def curve(document: Mapping) -> str:
+    """The page of `bench curve`."""
     parts = []
     points = [each for each in document["points"] if each["p99_ms"] is not None]
     series = {name: [(100 * each["share"], each[key]) for each in points]
@@ -121,6 +124,7 @@ def curve(document: Mapping) -> str:
 
 
 def compare(document: Mapping) -> str:
+    """The page of `bench compare`."""
     parts = []
     for lane, found in document["lanes"].items():
         curves = {f"A {document['a']}": found["a"]["histogram"], f"B {document['b']}": found["b"]["histogram"]}
@@ -136,6 +140,7 @@ def compare(document: Mapping) -> str:
 
 
 def capacity(document: Mapping) -> str:
+    """The page of `capacity`."""
     tiers = document["tiers"]
     used = {
         f"{tier['name']} ({tier['machines']})": {"used": round(100 * tier["utilisation"], 1)} for tier in tiers

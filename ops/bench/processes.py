@@ -59,6 +59,7 @@ class Process:
 
 
 def resident_mb(pid: int) -> float:
+    """Memory that a process holds, in 10^6 bytes; 0 where it is gone."""
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     return 0.0

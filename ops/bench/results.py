@@ -47,6 +47,7 @@ def summary(seconds: Sequence[Second], length: float, promise_ms: float) -> dict
 
 
 def percentiles(of: HdrHistogram) -> dict[str, float]:
+    """{name of PERCENTILES: ms}; 0.0 where nothing was measured."""
     if not of.total_count:
         return dict.fromkeys(PERCENTILES, 0.0)
     found = of.get_percentile_to_value_dict(list(PERCENTILES.values()))  # all in one pass

@@ -98,6 +98,7 @@ def status(checkout: Path) -> dict[str, Any]:
 
 
 def print_status(checkout: Path, as_json: bool) -> None:
+    """`status`, for people or as one JSON document."""
     found = status(checkout)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -167,6 +168,7 @@ def move(checkout: Path, name: str, group: str) -> None:
 
 
 def down(checkout: Path) -> None:
+    """Remove the lab, whatever is left of it."""
     from ops.lab.root import as_root
 
     with state.locked(checkout, "down"):

@@ -94,6 +94,7 @@ def _output(*command: str) -> str:
 
 
 def path(cache: Path, key: str) -> Path:
+    """Where an image lies."""
     return cache / "images" / key
 
 

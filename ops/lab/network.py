@@ -27,6 +27,7 @@ def taken_subnets() -> list[IPv4Network]:
 
 
 def forwarding() -> str:
+    """The machine's ip_forward: "0" or "1"."""
     return _IP_FORWARD.read_text().strip()
 
 
@@ -60,6 +61,7 @@ def interface(host: LabHost) -> str:
 
 
 def attached(host: LabHost) -> bool:
+    """Whether the host's cable is in the bridge."""
     return (_SYS / interface(host) / "master").exists()
 
 
@@ -108,6 +110,7 @@ def cut(host: LabHost) -> None:
 
 
 def heal(plan: LabPlan, host: LabHost) -> None:
+    """Puts the cable back."""
     run("ip", "link", "set", interface(host), "master", plan.bridge)
 
 

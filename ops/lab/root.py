@@ -76,6 +76,7 @@ def _write_known_hosts(files: LabFiles, plan: LabPlan) -> None:
 
 
 def start(checkout: Path, cache: Path, *names: str) -> None:
+    """Boots hosts, and makes those that are new."""
     lab, plan, hosts = _hosts(checkout, names)
     files = LabFiles(checkout)
     network.up(checkout, plan)
@@ -86,11 +87,13 @@ def start(checkout: Path, cache: Path, *names: str) -> None:
 
 
 def stop(checkout: Path, cache: Path, *names: str) -> None:
+    """Cuts hosts' power."""
     _hosts(checkout, names)
     machine.power_off(LabFiles(checkout), names)
 
 
 def cut(checkout: Path, cache: Path, *names: str) -> None:
+    """Takes hosts off the network."""
     _, _, hosts = _hosts(checkout, names)
     _need_running(checkout, hosts)
     for host in hosts:
@@ -98,6 +101,7 @@ def cut(checkout: Path, cache: Path, *names: str) -> None:
 
 
 def heal(checkout: Path, cache: Path, *names: str) -> None:
+    """Puts hosts back on it."""
     _, plan, hosts = _hosts(checkout, names)
     _need_running(checkout, hosts)
     for host in hosts:

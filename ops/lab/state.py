@@ -73,10 +73,12 @@ def plan(checkout: Path) -> LabPlan | None:
 
 
 def write(checkout: Path, lab: Lab) -> None:
+    """Remember the lab."""
     write_atomically(LabFiles(checkout).description, json.dumps(asdict(lab), indent=2) + "\n")
 
 
 def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one. Readable by everybody."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.write_text(text)
