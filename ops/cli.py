@@ -45,6 +45,14 @@ _lane_option = click.option(
     help="direct: nginx asks the store; wsgi: by way of the Python front.",
 )
 
+_promise_option = click.option(
+    "--p99-ms",
+    type=click.FloatRange(0.1),
+    default=25,
+    show_default=True,
+    help="The promise: 99 % of reads take no longer.",
+)
+
 
 def _json_option(more: str = "") -> Callable:
     return click.option("--json", "as_json", is_flag=True, help=f"One JSON document on stdout{more}.")
@@ -199,13 +207,7 @@ def counting(as_json: bool) -> None:
     show_default=True,
     help="direct: nginx asks the store; wsgi: by way of the Python front. Choosing needs proxy_lane_override.",
 )
-@click.option(
-    "--p99-ms",
-    type=click.FloatRange(0.1),
-    default=25,
-    show_default=True,
-    help="The promise: 99 % of reads take no longer.",
-)
+@_promise_option
 @click.option("--connections", type=click.IntRange(1, 1024), default=256, show_default=True, help="Of each lane.")
 @click.option(
     "--profiles",
@@ -266,13 +268,7 @@ def curve(engine: str, lane: str, seconds: float, as_json: bool) -> None:
 
 @griddle.command()
 @click.option("--rate", type=click.FloatRange(1), default=50_000, show_default=True, help="Reads per second.")
-@click.option(
-    "--p99-ms",
-    type=click.FloatRange(0.1),
-    default=25,
-    show_default=True,
-    help="The promise: 99 % of reads take no longer.",
-)
+@_promise_option
 @_engine_option
 @_lane_option
 @click.option("--proxies", type=click.IntRange(1), default=2, show_default=True, help="Proxies that there are.")
