@@ -14,6 +14,7 @@ import click
 from deploys import model, releases
 from deploys.backup import config as backup
 from deploys.foundationdb import config as foundationdb
+from deploys.metrics import config as metrics
 from deploys.model import Cluster
 from ops.errors import UserError
 from tuning import profiles
@@ -24,6 +25,8 @@ COORDINATORS = {"single": 1, "double": 3, "triple": 5}
 
 # What deploys/fdb_*.py are asked to do, by --data alone.
 OPERATIONS_KEYS = {"join", "leave", "coordinators", "backup", "to_version", "to_time", "replace_data"}
+
+COMPONENTS = {path.parent.name for path in Path(__file__).parent.glob("*/deploy.py")} | {"smoke"}
 
 
 def problems(cluster: Cluster) -> list[str]:
@@ -100,20 +103,28 @@ def _data(cluster: Cluster) -> list[str]:
             if not isinstance(value, int) or not 1 <= value < 100:
                 found.append(f"host {host.name}: {key} is {value!r}; a number from 1 to 99 is needed")
     slots = data.get("app_slots") or {}
-    return found + [
+    if not any(slots.values()):
+        found.append("app_slots names no release: at least one slot needs one, the same for all hosts")
+    found += [
         f"app_slots: slot {slot!r} does not exist; one of: a, b" for slot in slots if slot not in model.SLOTS
     ]
+    return [*found, *metrics.problems(cluster)]
 
 
 def _known_keys(overrides: dict[str, Any]) -> list[str]:
-    """``--data`` keys that nothing reads: a misspelt one would be ignored in silence."""
+    """``--data`` keys and components that there are not: misspelt, they would be ignored in silence."""
     known = model.data_keys() | {"component", "address"} | OPERATIONS_KEYS
-    found = []
-    for key in overrides:
-        if key not in known and not key.startswith("ssh_"):
-            near = difflib.get_close_matches(key, known, 1)
-            found.append(f"--data {key}: no such key" + (f"; {near[0]}?" if near else ""))
-    return found
+    keys = [key for key in overrides if key not in known and not key.startswith("ssh_")]
+    components = set(filter(None, str(overrides.get("component") or "").split(","))) - COMPONENTS
+    return [
+        *(f"--data {key}: no such key{_near(key, known)}" for key in keys),
+        *(f"--data component={name}: no such component{_near(name, COMPONENTS)}" for name in sorted(components)),
+    ]
+
+
+def _near(word: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; {near[0]}?" if near else ""
 
 
 def refuse_bad_input(inventory_file: str, names: dict[str, Any]) -> None:
@@ -154,7 +165,7 @@ def _files(cluster: Cluster, component: str | None) -> list[str]:
 
     for name in sorted({host.data["base_profile"] for host in cluster.hosts.values()}):
         attempt(lambda name=name: profiles.load(name))
-    if only & {"app", "proxy"}:
+    if only & {"app", "agent", "proxy"}:
         for version in filter(None, cluster.data["app_slots"].values()):
             attempt(lambda version=version: releases.resolve(version))
     if only & {"foundationdb", "backup"} and cluster.store_engine == "fdb":

@@ -30,6 +30,8 @@ def test_the_usual_cluster_is_good():
         (cluster(proxy_lane="fast"), ["proxy_lane", "fast"]),
         (cluster(store_workers=0), ["app1", "store_workers"]),
         (cluster(app_slots={"c": "current"}), ["slot", "'c'"]),
+        (cluster(app_slots={"a": ""}), ["app_slots names no release"]),
+        (cluster(metrics_promise_ms=30), ["metrics_promise_ms is 30", "25, 50"]),
         (cluster(fdb_process_classes=["storge"]), ["fdb1", "storge"]),
         (cluster(also={"spare": "fdb1"}), ["fdb1", "groups fdb and spare"]),
         (cluster(fdb_tls="yes"), ["fdb_tls", "'yes'"]),
@@ -68,6 +70,7 @@ INVENTORY = (ROOT / "inventory" / "prod.py").read_text()
         (INVENTORY.replace("192.0.2.12", "192.0.2.11"), [], "belongs to proxy1 and proxy2"),
         (INVENTORY, ["--data", "store_engine=mongo"], "store_engine 'mongo' does not exist"),
         (INVENTORY, ["--data", "proxy_lnae=wsgi"], "proxy_lnae: no such key; proxy_lane?"),
+        (INVENTORY, ["--data", "component=base,prxy"], "component=prxy: no such component; proxy?"),
         (INVENTORY, ["--data", "base_profile=low-latncy"], "profile 'low-latncy' is not in tuning/profiles"),
     ],
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deploys.metrics.config import LATENCY_BUCKETS_MS
+from nginx.render import lua_files
 from services import metrics
 from services.metrics import Metrics
 from tests.unit.serving import ServingPath, nginx_missing
@@ -30,6 +32,11 @@ def daemon() -> Iterator[Daemon]:
 
 def counted(port: int) -> Metrics:
     return Metrics("store", "a", 1, "r-1", "127.0.0.1", port)
+
+
+def test_a_promise_can_be_what_services_and_proxies_count_by() -> None:
+    assert metrics.BOUNDS_MS == LATENCY_BUCKETS_MS
+    assert f"BOUNDS_MS = {{ {', '.join(map(str, LATENCY_BUCKETS_MS))} }}" in lua_files()["metrics.lua"]
 
 
 def test_buckets_are_cumulative_and_an_edge_belongs_to_its_bucket() -> None:
