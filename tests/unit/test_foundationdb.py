@@ -29,6 +29,7 @@ DATA = {
     "fdb_open_files": 65536,
     "fdb_knobs": {},
     "fdb_tls": False,
+    "fdb_procedure": "auto",
 }
 SEED = ClusterFile("lab", "0123456789abcdef", ("192.0.2.31:4500",))
 

@@ -19,6 +19,7 @@ case "$*" in
     *sysconfig*) echo "$FAKE_LOG.include" ;;
     "-m venv "*) echo venv >>"$FAKE_LOG"; mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
     *"pip "*" install "*) echo "pip ${*##* }" >>"$FAKE_LOG"; [ -z "${FAKE_PIP_FAILS:-}" ] ;;
+    *"pip "*" cache "*) ;;
     *) echo "run $*" >>"$FAKE_LOG" ;;
 esac
 """
