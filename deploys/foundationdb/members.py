@@ -15,6 +15,9 @@ from deploys.conduct import Plan, Step
 from deploys.foundationdb import status
 from deploys.foundationdb.status import Document, Limits, get
 
+SETTLED_SECONDS = 10
+"""How long a process must have run before it counts as joined: some seconds in, it costs a recovery."""
+
 LEAST_FREE = 0.10
 """The share of a disk that must stay free after an exclusion; fdbcli refuses by the same."""
 
@@ -167,6 +170,12 @@ def _has_joined(seen: Seen, target: Target) -> bool:
     return bool(target.join) and _serves(seen, target.members[target.join])
 
 
+def has_settled(seen: Seen, joined: Member) -> bool:
+    """It has joined, and what that costs is behind it, or shows."""
+    ran = [process.uptime_seconds for process in processes_of(seen, joined)]
+    return _serves(seen, joined) and min(ran) >= SETTLED_SECONDS
+
+
 def _unsafe_to_begin(seen: Seen, target: Target) -> Iterator[str]:
     """Before a host that serves is emptied, everything else must be well."""
     # Once a host has joined, health is waited for: that costs a recovery, and data distribution says nothing for
@@ -203,11 +212,11 @@ def _disks(seen: Seen, members: Mapping[str, Member]) -> list[tuple[float, float
 
 def _steps(seen: Seen, target: Target) -> Iterator[Step]:
     healthy = status.judge(seen.document, target.limits).ok
-    if target.join and not _has_joined(seen, target):
-        yield Step(f"{target.join} becomes a part of the database", "joined", (target.join,))
+    if target.join and not has_settled(seen, target.members[target.join]):
+        yield Step(f"{target.join} becomes a part of the database", "joined", (target.join,), waits=True)
         healthy = False
     if target.join and target.leave and not healthy and not _leaving_has_begun(seen, target):
-        yield Step(f"gate: healthy, before {target.leave} is emptied", "healthy")
+        yield Step(f"gate: healthy, before {target.leave} is emptied", "healthy", waits=True)
     moves = list(_move_coordinators(seen, target))
     yield from _leave(seen, target) if target.leave else moves
     changed = bool(moves)
@@ -217,7 +226,7 @@ def _steps(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step(f"the seed cluster files{who} follow", "seeds_follow")
     # A host may be added, and coordinators moved, because something is lost: then that is still so.
     if (target.leave and not healthy) or (target.sound and (moves or not healthy)):
-        yield Step("gate: healthy", "healthy")
+        yield Step("gate: healthy", "healthy", waits=True)
 
 
 def _leave(seen: Seen, target: Target) -> Iterator[Step]:
@@ -234,7 +243,7 @@ def _leave(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step(f"wait until {name} holds nothing", "emptied", (name,))
     if found.holds and not found.runs and not status.judge(seen.document, target.limits).ok:
         # Somebody else has stopped it: whether its files are the last copy of anything, only health can say.
-        yield Step(f"gate: healthy, before the files of {name} are removed", "healthy")
+        yield Step(f"gate: healthy, before the files of {name} are removed", "healthy", waits=True)
     if found.runs or found.holds:
         yield Step(f"stop FoundationDB on {name} and remove its files there", "stop", (name,))
     if excluded and found.reached:

@@ -90,10 +90,9 @@ class Membership:
     # --- steps
 
     def _joined(self, entry: dict[str, Any], name: str) -> None:
-        wanted = self._target.members[name].endpoints
         wait_for(
             self._first.name,
-            lambda seen: wanted <= {process.endpoint for process in status.processes(seen)},
+            lambda document: members.has_settled(Seen(document), self._target.members[name]),
             JOIN_SECONDS,
             f"{name} becomes a part of the database",
         )

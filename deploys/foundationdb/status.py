@@ -7,6 +7,7 @@ missing has failed. Fields: FoundationDB documentation, mr-status.rst; schema in
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,7 @@ class Process:
     zone: str
     roles: tuple[str, ...]
     excluded: bool
+    uptime_seconds: float  # infinite where the cluster does not say it
 
 
 def parse(text: str) -> Document | None:
@@ -132,6 +134,7 @@ def processes(document: Document | None) -> list[Process]:
                 zone=str(get(process, "locality.zoneid") or ""),
                 roles=tuple(sorted(role.get("role", "") for role in process.get("roles", []))),
                 excluded=process.get("excluded") is not False,
+                uptime_seconds=float(process.get("uptime_seconds", math.inf)),
             )
         )
     return sorted(found, key=lambda process: process.endpoint)

@@ -28,15 +28,17 @@ def limits(*numbers: int) -> Limits:
     return Limits(replicas=3, zone_failures=2, processes=processes)
 
 
-def document(name: str = "healthy", joined: int | None = None, coordinators: tuple[int, ...] = ()) -> dict:
-    """A captured document; `joined`: a sixth host serves, too; `coordinators`: these instead."""
+def document(
+    name: str = "healthy", joined: int | None = None, coordinators: tuple[int, ...] = (), uptime: float = 60
+) -> dict:
+    """A captured document; `joined`: a sixth host serves, too, for `uptime` s; `coordinators`: these instead."""
     found = json.loads((DOCUMENTS / f"{name}.json").read_text())
     processes = found["cluster"]["processes"]
     for process in processes.values():
         process["disk"] = {"free_bytes": 50 << 30, "total_bytes": 100 << 30}
     if joined:
         copy = json.loads(json.dumps(next(iter(processes.values()))))
-        copy |= {"address": f"192.0.2.{30 + joined}:4500"}
+        copy |= {"address": f"192.0.2.{30 + joined}:4500", "uptime_seconds": uptime}
         copy["locality"] |= {"zoneid": f"fdb{joined}"}
         processes["joined"] = copy
     if coordinators:
@@ -206,6 +208,8 @@ def test_a_sound_cluster_is_sound_again_after_an_addition():
     assert members.is_sound(seen(document()), ADD)
     sound = replace(ADD, sound=True)
     assert actions(members.plan(seen(document()), sound)) == ["joined", "healthy"]
+    # It is there at once, and some seconds later there is a recovery.
+    assert actions(members.plan(seen(document(joined=6, uptime=2)), sound)) == ["joined", "healthy"]
     assert actions(members.plan(seen(document(joined=6)), sound)) == []
 
 
