@@ -420,7 +420,7 @@ def fdb_status(as_json: bool, inventory: str) -> None:
 @fdb.command()
 @click.argument("version")
 @click.option(
-    "--rolling", is_flag=True, help="Host by host; the next one when the cluster bears the loss of a host again."
+    "--rolling", is_flag=True, help="Zone by zone, that is host by host; the next when the cluster bears that."
 )
 @click.option(
     "--procedure",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from deploys import smoke
 from nginx.render import FrontAddress, NginxValues, check_conf, lua_files, nginx_conf
 from services import sp
 from services.client import StoreClient
@@ -41,6 +42,14 @@ def etag(path: ServingPath) -> str:
     answer = path.ask("PUT", "/v1/profiles/ada", PROFILE)
     assert (answer.status, answer.headers["x-lane"]) == (204, "wsgi")
     return answer.headers["etag"]
+
+
+@pytest.mark.parametrize(("target", "lane", "good"), [
+    (smoke.PROBE, "direct", True), (smoke.WSGI_PROBE, "wsgi", True), (smoke.PROBE, "wsgi", False),
+])  # fmt: skip
+def test_a_deploys_gate_knows_the_lanes(path: ServingPath, target: str, lane: str, good: bool) -> None:
+    command = smoke.probe(f"http://127.0.0.1:{path.ports['nginx']}{target}", lane)
+    assert (subprocess.run(["sh", "-c", command], capture_output=True).returncode == 0) == good
 
 
 def test_both_lanes_give_the_same_answer(path: ServingPath, etag: str) -> None:
