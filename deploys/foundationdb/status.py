@@ -7,7 +7,6 @@ missing has failed. Fields: FoundationDB documentation, mr-status.rst; schema in
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +91,7 @@ class Process:
     zone: str
     roles: tuple[str, ...]
     excluded: bool
-    uptime_seconds: float  # infinite where the cluster does not say it
+    uptime_seconds: float  # 0 where the cluster does not say it yet: for some seconds after a start
 
 
 def parse(text: str) -> Document | None:
@@ -134,7 +133,7 @@ def processes(document: Document | None) -> list[Process]:
                 zone=str(get(process, "locality.zoneid") or ""),
                 roles=tuple(sorted(role.get("role", "") for role in process.get("roles", []))),
                 excluded=process.get("excluded") is not False,
-                uptime_seconds=float(process.get("uptime_seconds", math.inf)),
+                uptime_seconds=float(process.get("uptime_seconds", 0)),
             )
         )
     return sorted(found, key=lambda process: process.endpoint)

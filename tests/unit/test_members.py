@@ -29,7 +29,7 @@ def limits(*numbers: int) -> Limits:
 
 
 def document(
-    name: str = "healthy", joined: int | None = None, coordinators: tuple[int, ...] = (), uptime: float = 60
+    name: str = "healthy", joined: int | None = None, coordinators: tuple[int, ...] = (), uptime: float | None = 60
 ) -> dict:
     """A captured document; `joined`: a sixth host serves, too, for `uptime` s; `coordinators`: these instead."""
     found = json.loads((DOCUMENTS / f"{name}.json").read_text())
@@ -39,6 +39,8 @@ def document(
     if joined:
         copy = json.loads(json.dumps(next(iter(processes.values()))))
         copy |= {"address": f"192.0.2.{30 + joined}:4500", "uptime_seconds": uptime}
+        if uptime is None:
+            del copy["uptime_seconds"]
         copy["locality"] |= {"zoneid": f"fdb{joined}"}
         processes["joined"] = copy
     if coordinators:
@@ -208,8 +210,9 @@ def test_a_sound_cluster_is_sound_again_after_an_addition():
     assert members.is_sound(seen(document()), ADD)
     sound = replace(ADD, sound=True)
     assert actions(members.plan(seen(document()), sound)) == ["joined", "healthy"]
-    # It is there at once, and some seconds later there is a recovery.
-    assert actions(members.plan(seen(document(joined=6, uptime=2)), sound)) == ["joined", "healthy"]
+    # It is there at once, nothing is said of its age, and some seconds later there is a recovery.
+    for uptime in (None, 2):
+        assert actions(members.plan(seen(document(joined=6, uptime=uptime)), sound)) == ["joined", "healthy"]
     assert actions(members.plan(seen(document(joined=6)), sound)) == []
 
 
