@@ -88,13 +88,12 @@ def lines(
         if dots:
             drawn += [
                 f'<circle class="s{colour}" cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="4">'
-                f"<title>{escape(name)}: {escape(x_text(x))}, {y:,.4g}</title></circle>"
+                f"<title>{escape(name)}: {escape(x_text(x))}, {_figure(y)}</title></circle>"
                 for x, y in each
             ]
-    if limit:  # over the lines
+    if limit:  # over the lines, and at the left, where what grows is still low
         y = at_y(limit[1]) - 5
-        drawn.append(f'<text class="limit-name" x="{WIDTH - RIGHT}" y="{y:.1f}" text-anchor="end">'
-                     f"{escape(limit[0])}</text>")  # fmt: skip
+        drawn.append(f'<text class="limit-name" x="{LEFT + 4}" y="{y:.1f}">{escape(limit[0])}</text>')
     picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(drawn)}</svg>'
     return _section(title, y_name, list(series), picture)
 
@@ -115,9 +114,9 @@ def bars(title: str, rows: Mapping[str, Mapping[str, float]], unit: str, *, limi
             width = value * scale
             drawn.append(f'<rect class="s{parts.index(part) % COLOURS}" x="{x:.1f}" y="{y}" rx="2"'
                          f' width="{max(1, width - 2):.1f}" height="{BAR}">'
-                         f"<title>{escape(f'{name}, {part}: {value:,.4g} {unit}')}</title></rect>")  # fmt: skip
+                         f"<title>{escape(f'{name}, {part}: {_figure(value)} {unit}')}</title></rect>")  # fmt: skip
             x += width
-        drawn.append(f'<text class="ink" x="{x + 6:.1f}" y="{y + 15}">{sum(row.values()):,.4g}</text>')
+        drawn.append(f'<text class="ink" x="{x + 6:.1f}" y="{y + 15}">{_figure(sum(row.values()))}</text>')
     if limit:
         x = NAME + limit * scale
         drawn.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"/>')
@@ -142,6 +141,11 @@ def page(title: str, said: Sequence[str], parts: Sequence[str]) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><h1>{escape(title)}</h1>{lead}<main>{''.join(parts)}</main></body></html>\n"
     )
+
+
+def _figure(value: float) -> str:
+    """Four digits, or a whole number with all that it has."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def ticks(high: float) -> list[float]:

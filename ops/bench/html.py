@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hdrh.histogram import HdrHistogram
 
-from ops.bench import charts
+from ops.bench import charts, report
 from ops.bench.generator import percentile_ms
 
 # Where a percentile curve is looked at: evenly by how many nines it has.
@@ -91,16 +91,15 @@ def path(document: Mapping) -> str:
     rows, machine = document["rows"], document["machine"]
     parts = []
     for engine in dict.fromkeys(row["engine"] for row in rows):
+        mine = [row for row in rows if row["engine"] == engine]
         costs = {
             row["path"]: {role: us for role, us in row["cpu_us_per_request"].items() if role != "total"}
-            for row in rows
-            if row["engine"] == engine
+            for row in mine
         }
+        rates = {row["path"]: {"requests/s": row["requests_per_second"]} for row in mine}
         parts.append(charts.bars(f"{engine}: CPU time of a request", costs, "µs"))
-        rates = {
-            row["path"]: {"requests/s": row["requests_per_second"]} for row in rows if row["engine"] == engine
-        }
         parts.append(charts.bars(f"{engine}: one core's saturation", rates, "requests/s"))
+        parts.append(charts.table(f"{engine}: figures, CPU time in µs", report.HEADS, report.cells(mine)))
     said = [
         "What an uncached read costs, by path",
         f"revision {machine['git']}, {machine['time']}, {machine['cpu']}",

@@ -73,14 +73,20 @@ def rounds_of(rounds: Sequence[Round]) -> list[dict]:
     return [asdict(each) for each in rounds]
 
 
+HEADS = ("path", "requests/s", "proxy", "front", "store", "total", "database", "p50 ms", "p99 ms", "errors")
+
+
 def table(rows: Sequence[Mapping]) -> str:
     """For people: one engine's rows."""
-    lines: list[Sequence[str]] = [
-        ("path", "requests/s", "proxy", "front", "store", "total", "database", "p50 ms", "p99 ms", "errors")
-    ]
+    return aligned([HEADS, *cells(rows)])
+
+
+def cells(rows: Sequence[Mapping]) -> list[Sequence[str]]:
+    """The rows below HEADS."""
+    found = []
     for each in rows:
         cpu = each["cpu_us_per_request"]
-        lines.append(
+        found.append(
             (
                 each["path"], f"{each['requests_per_second']:,}",
                 *(f"{cpu[role]:.1f}" if cpu[role] else "-" for role in ("proxy", "front", "store", "total")),
@@ -88,7 +94,7 @@ def table(rows: Sequence[Mapping]) -> str:
                 _text(each["p50_ms"]), _text(each["p99_ms"]), str(each["errors"]),
             )
         )  # fmt: skip
-    return aligned(lines)
+    return found
 
 
 def ratios(rows: Sequence[Mapping]) -> list[str]:
