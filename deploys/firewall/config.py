@@ -65,7 +65,6 @@ def flows(cluster: Cluster) -> list[Flow]:
         # one that is being emptied is still a part of the database
         Flow("spare", "foundationdb", of("fdb", "spare", "apps", "metrics"), fdb),
         Flow("metrics", "graphite lines", every, (data["metrics_graphite_port"],)),
-        Flow("metrics", "queries, from proxies", of("proxies"), (data["metrics_http_port"],)),
         Flow("metrics", "board", tuple(data["metrics_board_from"]), (data["metrics_board_port"],)),
     ]
     return [flow for flow in table if flow.sources]
