@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shlex
 import time
@@ -22,6 +23,8 @@ from ops.progress import say
 STALLED_SECONDS = 180  # a backup that gets no further for so long has no agents, or no room
 TELL_SECONDS = 15
 PAUSE_SECONDS = 30
+SAMPLES = (200_000, 50_000, 10_000, 1_000)  # keys that are compared where all are too many for one transaction
+TRANSACTION_TOO_OLD = 1007
 SUBMITTED = "/var/lib/griddle/restore-submitted"
 
 
@@ -114,6 +117,7 @@ class Verify(_OnBackupHost):
     def __init__(self) -> None:
         super().__init__()
         self._live: dict[str, Any] | None = None
+        self._part = config.Part()
         self._done = False
 
     def look(self) -> status.Backup:
@@ -124,7 +128,7 @@ class Verify(_OnBackupHost):
             return Plan(refusals=("no continuous backup runs: ./griddle fdb backup now",))
         steps = []
         if self._live is None:
-            steps.append(Step("read the live database, all of it at one version", "read"))
+            steps.append(Step("read the live database, as much as can be read at one version", "read"))
         if self._live is None or seen.restorable < self._live["version"]:
             steps.append(Step("wait until that version can be restored", "wait"))
         if not self._done:
@@ -133,30 +137,48 @@ class Verify(_OnBackupHost):
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
         if step.action == "read":
-            self._live = self._digest(config.digest_command(foundationdb.CLUSTER_FILE))
-            entry["live"] = self._live
+            self._read(entry)
         elif step.action == "wait":
             self._wait_for(self._live["version"], entry)
         else:
             self._compare(entry)
 
-    def _digest(self, command: str) -> dict[str, Any]:
+    def _read(self, entry: dict[str, Any]) -> None:
+        """All of it, or what a transaction can read from a random place on: another one each time."""
+        self._part = config.Part()
+        samples = iter(SAMPLES)
+        while (live := self._digest(config.digest_command(foundationdb.CLUSTER_FILE, self._part))) is None:
+            if self._part == config.Part():
+                lines = self._run(fdbcli(config.BOUNDARIES), "look where shards begin")
+                begin = random.choice(config.boundaries(lines) or ['""'])
+            if not (rows := next(samples, 0)):
+                raise Failure(f"{self._part}: a transaction is too short for it: ./griddle fdb status")
+            self._part = config.Part(begin, rows)
+        self._live = live
+        entry |= {"part": str(self._part), "live": live}
+
+    def _digest(self, command: str) -> dict[str, Any] | None:
+        """None where a transaction does not live long enough to read it."""
         lines = self._run(command, "read a database", config.SCRATCH_SECONDS)
+        if any(line.startswith("ERROR") and f"({TRANSACTION_TOO_OLD})" in line for line in lines):
+            return None
         match = re.search(r"digest (\d+) (\d+) (\d+) ([0-9a-f]{64})", "\n".join(lines))
-        if not match:
+        if not match or any(line.startswith("ERROR") for line in lines):
             raise Failure(f"a database could not be read at one version: {' / '.join(lines[-3:])}")
         version, keys, size, sha256 = match.groups()
         return {"version": int(version), "keys": int(keys), "printed_bytes": int(size), "sha256": sha256}
 
     def _compare(self, entry: dict[str, Any]) -> None:
         restored = self._digest(
-            exclusive(config.scratch_script(self._data, self._backup().url, self._live["version"]))
+            exclusive(config.scratch_script(self._data, self._backup().url, self._live["version"], self._part))
         )
+        if restored is None:
+            raise Failure(f"{self._part}: read from the live database in time, but not from the restored one")
         entry |= {"live": self._live, "restored": restored}
         if any(restored[key] != self._live[key] for key in ("keys", "printed_bytes", "sha256")):
             raise Failure(f"the backup is not what the database was: {restored} instead of {self._live}")
         self._done = True
-        say(f"    the same: {restored['keys']} keys, sha256 {restored['sha256']}")
+        say(f"    {self._part}: the same, {restored['keys']:,} keys, sha256 {restored['sha256']}")
 
 
 class Restore(_OnBackupHost):

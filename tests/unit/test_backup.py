@@ -150,3 +150,24 @@ def test_bad_data_are_named():
     found = config.problems(cluster(fdb_backup_url="/var/backup", fdb_backup_agents=0))
     assert found[0].startswith("fdb_backup_url '/var/backup': file:///DIRECTORY")
     assert found[1] == "fdb_backup_agents is 0; a whole number of at least 1 is needed"
+
+
+# --- what is compared of a large database
+
+
+def test_boundaries_of_shards_are_spelt_so_that_no_byte_ends_a_word():
+    shown = [
+        "",
+        "Range limited to 10000 keys",
+        "`\\xff/keyServers/'",
+        "`\\xff/keyServers/log/\\x00\\x1a a\"\\\\'",
+        "`\\xff/keyServers/\\xff/conf/'",
+        "`\\xff/other/x'",
+    ]
+    spelt = "".join(f"\\x{byte:02x}" for byte in b'log/\x00\x1a a"\\')
+    assert config.boundaries(shown) == ['""', spelt]
+
+
+def test_a_part_says_what_it_is():
+    assert str(config.Part()) == "everything"
+    assert str(config.Part("\\x61", 10_000)) == "up to 10,000 keys from \\x61 on"
