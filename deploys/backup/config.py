@@ -102,7 +102,7 @@ def boundaries(lines: Iterable[str]) -> list[str]:
 
 def digest_command(cluster_file: str, part: Part) -> str:
     """A shell command that prints `digest VERSION KEYS BYTES SHA256` of a part of a database, read in one
-    transaction, as fdbcli spells it; and below it the ERROR, as when that took longer than a transaction lives: 5 s.
+    transaction, as fdbcli spells it; below it the ERROR, as when that took longer than a transaction lives, 5 s.
     """
     commands = f"begin; getversion; getrange {part.begin} \\xff {part.rows}; reset"
     return "\n".join(

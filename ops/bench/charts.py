@@ -114,7 +114,8 @@ def bars(title: str, rows: Mapping[str, Mapping[str, float]], unit: str, *, limi
             width = value * scale
             said = escape(f"{name}, {part}: {_figure(value)} {unit}")
             drawn.append(f'<rect class="s{parts.index(part) % COLOURS}" x="{x:.1f}" y="{y}" rx="2"'
-                         f' width="{max(1, width - 2):.1f}" height="{BAR}"><title>{said}</title></rect>')  # fmt: skip
+                         f' width="{max(1, width - 2):.1f}" height="{BAR}">'
+                         f"<title>{said}</title></rect>")  # fmt: skip
             x += width
         drawn.append(f'<text class="ink" x="{x + 6:.1f}" y="{y + 15}">{_figure(sum(row.values()))}</text>')
     if limit:
