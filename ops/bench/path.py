@@ -17,13 +17,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ops import dev, stores
-from ops.bench import generator, html, load, report
+from ops.bench import generator, html, load, report, results, where
 from ops.bench.processes import busy_ns, children_ns, cpu_ns, used_us
 from ops.bench.stacks import OURS, THEIRS, Running, Setting, Stack, configured, fill
 from ops.errors import UserError
@@ -31,7 +30,6 @@ from ops.paths import ROOT
 from ops.progress import say, step
 
 ENGINES = ("memory", "etcd", "fdb")
-RESULTS = ROOT / "results"
 SATURATED_SHARE = 0.8
 
 
@@ -80,7 +78,7 @@ def bench_path(engine: str | None, *, as_json: bool, rounds: int, quick: bool) -
             say(line) if as_json else print(line, flush=True)
     document = {"kind": "path", "rows": rows, "machine": machine(cores), "plan": described(plan)}
     document["rounds"] = seen_rounds
-    saved = save(document)
+    saved = results.save("path", document)
     say(f"\nreport: {html.write(saved, document)}\nsaved: {saved}")
     if as_json:
         print(json.dumps({key: document[key] for key in ("rows", "machine", "plan")}, indent=2))
@@ -148,8 +146,7 @@ def machine(cores: Sequence[int]) -> dict:
     model = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
              if line.startswith("model name")]  # fmt: skip
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": _output("git", "describe", "--always", "--dirty", "--abbrev=12"),
+        **where.checkout(),
         "cores": len(cores),
         "cpu": model[0] if model else platform.machine(),
         "kernel": platform.release(),
@@ -165,13 +162,6 @@ def machine(cores: Sequence[int]) -> dict:
 def described(plan: Plan) -> dict:
     """The plan's numbers, for the file."""
     return {name: value for name, value in vars(plan).items() if name != "stacks"}
-
-
-def save(document: Mapping) -> Path:
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"bench-path-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n")
-    return path
 
 
 def _measure(
