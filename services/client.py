@@ -37,7 +37,7 @@ class StoreClient:
         self._limit_ms = 0  # the time limit that the socket has
         self._ids = itertools.cycle(range(1, 0x7FFFFFFF))
 
-    def ask(self, operation: int, body: bytes, deadline_ms: int, *, release: bytes = b"") -> sp.Reply:
+    def ask(self, operation: int, body: bytes, deadline_ms: int) -> sp.Reply:
         """The reply, whatever its status. A read is tried on the other workers while there is time."""
         deadline = time.monotonic() + deadline_ms / 1000
         tries = len(self._paths) + 1 if operation in RETRIED else 1  # + 1: the kept connection may be stale
@@ -46,7 +46,7 @@ class StoreClient:
             tries -= 1
             try:
                 self._connect(deadline, operation not in RETRIED)
-                payload = sp.request(operation, body, budget_ms=min(65535, left_ms), release=release)
+                payload = sp.request(operation, body, budget_ms=min(65535, left_ms))
                 reply = sp.parse_reply(self._exchange(payload, deadline))
             except (OSError, sp.Malformed) as error:
                 late = isinstance(error, BlockingIOError)
