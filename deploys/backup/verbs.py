@@ -15,13 +15,14 @@ from deploys.conduct import Plan, Step
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
 from deploys.foundationdb.facts import fdbcli
-from deploys.foundationdb.upgrade import look_at_cluster
+from deploys.foundationdb.upgrade import look_at_cluster, wait_for
 from deploys.shell import exclusive
 from ops.errors import Failure, UserError
 from ops.progress import say
 
 STALLED_SECONDS = 180  # a backup that gets no further for so long has no agents, or no room
 TELL_SECONDS = 15
+AVAILABLE_SECONDS = 60
 PAUSE_SECONDS = 30
 SAMPLES = (200_000, 50_000, 10_000, 1_000)  # keys that are compared where all are too many for one transaction
 TRANSACTION_TOO_OLD = 1007
@@ -187,23 +188,26 @@ class Restore(_OnBackupHost):
     def __init__(self, target: plan.Target) -> None:
         super().__init__()
         self._target = target
-        self._finished = False
+        self._begun = self._finished = False
         when = f"version {target.version}" if target.at is None else status.utc(target.at)
         self.title = f"fdb restore to {when}"
 
     def look(self) -> plan.Seen:
         members = conduct.hosts(host.name for host in self._cluster.group("fdb"))
-        document = look_at_cluster(model.short_name(members[0].name)) if members else None
+        first = model.short_name(members[0].name) if members else ""
+        if first and self._begun:  # each step may cost a recovery
+            wait_for(first, database.is_available, AVAILABLE_SECONDS, "the database is available again")
+        document = look_at_cluster(first) if first else None
         if not database.is_available(document):
             return plan.Seen(available=False)
         locked = database.get(document, "cluster.database_lock_state.locked") is True
-        first = [] if locked else self._run(fdbcli('getrange "" \\xff 1'), "look for keys")
+        keys = [] if locked else self._run(fdbcli('getrange "" \\xff 1'), "look for keys")
         lines = self._run(f"cat {config.TIMES} 2>/dev/null; echo ---; cat {SUBMITTED} 2>/dev/null; true", "notes")
         submitted = lines[lines.index("---") + 1 :]
         return plan.Seen(
             available=True,
             locked=locked,
-            empty=not locked and not any(line.startswith("`") for line in first),
+            empty=not locked and not any(line.startswith("`") for line in keys),
             stored_bytes=int(database.get(document, "cluster.data.total_kv_size_bytes") or 0),
             version=self._version(),
             backup=self._backup(),
@@ -217,6 +221,7 @@ class Restore(_OnBackupHost):
         return Plan() if self._finished else plan.plan(seen, self._target)
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
+        self._begun = True
         getattr(self, f"_{step.action}")(entry, *step.arguments)
 
     def _reach(self) -> dict[str, tuple[int, int]]:
