@@ -15,6 +15,12 @@ from deploys.foundationdb.config import numbers
 from deploys.foundationdb.status import Document, Limits
 
 MIB = 1024**2
+# {class: one in which a process keeps what it stores, and controls the cluster only where no better one is left}
+# (apple/foundationdb, fdbrpc/Locality.cpp, ProcessClass::machineClassFitness)
+YIELDING = {"unset": "storage", "stateless": "router", "transaction": "log"}
+CONTROLLER = "cluster_controller"
+# Roles whose loss costs no recovery.
+FREE = {"storage", "coordinator", "data_distributor", "ratekeeper", "consistency_scan"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Target:
 
     :param procedure: patch or minor; auto: by the versions
     :param endpoints: {host: its processes' address:port}
+    :param classes: {address:port: the process's class by the inventory}
     :param limits: what healthy means, of one version or another
     :param needed_bytes: space that staging takes on a host
     :param problem: why the packages cannot be had; empty if they can
@@ -70,6 +77,7 @@ class Target:
     version: str
     endpoints: Mapping[str, frozenset[str]]
     limits: Limits
+    classes: Mapping[str, str] = field(default_factory=dict)
     rolling: bool = False
     procedure: str = "auto"
     needed_bytes: int = 0
@@ -150,13 +158,18 @@ def _staging(seen: Seen, target: Target) -> Iterator[Step]:
 def _patch(seen: Seen, target: Target) -> Iterator[Step]:
     version = target.version
     old = _old(seen, target)
+    lent = _lent(seen, target)
     switch = [n for n, host in seen.servers.items() if host.configured != version or host.current != version]
     if switch:
         yield Step(f"point {', '.join(switch)} to {version}", "switch", tuple(switch))
     if old and target.rolling:
-        yield from _zone_by_zone(seen, target, old)
+        for step in _zone_by_zone(seen, target, old):
+            yield step
+            lent |= dict(step.arguments) if step.action == "hand_over" else {}
     elif old:
         yield Step(f"bounce the processes of {', '.join(old)} at once", "bounce")
+    if lent:
+        yield Step(f"give {', '.join(sorted(lent))} their class of before", "give_back", tuple(sorted(lent)))
     behind = [n for n, host in seen.clients.items() if host.current != version or host.running - {version}]
     if behind:
         yield Step(
@@ -167,12 +180,39 @@ def _patch(seen: Seen, target: Target) -> Iterator[Step]:
 
 
 def _zone_by_zone(seen: Seen, target: Target, old: list[str]) -> Iterator[Step]:
-    """Zones that cost no recovery first. What is still recovering from one zone waits before the next."""
+    """Zones that cost no recovery first. What is still recovering from one zone waits before the next.
+
+    Last the zone of the cluster controller, which is moved away before: coordinators miss a killed one only after
+    2 to 4 s (POLLING_FREQUENCY), and only then is another elected. One that is asked to yield goes on until then.
+    """
+    gate = Step("gate: bears the loss of a zone", "bears", waits=True)
+    costs = {name: [r for r in _roles(seen, target, name) if r not in FREE] for name in old}
     if not status.bears(seen.document, target.limits).ok:
-        yield Step("gate: bears the loss of a zone", "bears", waits=True)
-    for name in sorted(old, key=lambda name: (_transaction_roles(seen, target, name), name)):
+        yield gate
+    for name in sorted(old, key=lambda name: (CONTROLLER in costs[name], len(costs[name]), name)):
+        if CONTROLLER in costs[name] and (yielding := _yielding(seen, target, name)):
+            yield Step(f"move the cluster controller off {name}", "hand_over", tuple(yielding.items()))
+            yield gate
         yield Step(f"restart the processes of {name}", "zone", (name,))
-        yield Step("gate: bears the loss of a zone", "bears", waits=True)
+        yield gate
+
+
+def _yielding(seen: Seen, target: Target, host: str) -> dict[str, str]:
+    """{endpoint: class that it gets} of a host's processes that could control the cluster and have not got it yet.
+
+    Empty where no other host has such a process.
+    """
+    could = {n: [e for e in every if target.classes.get(e) in YIELDING] for n, every in target.endpoints.items()}
+    if not any(every for name, every in could.items() if name != host):
+        return {}
+    lent = _lent(seen, target)
+    return {e: YIELDING[target.classes[e]] for e in sorted(could[host]) if e not in lent}
+
+
+def _lent(seen: Seen, target: Target) -> dict[str, str]:
+    """{endpoint: class} of the processes that have been given another class, so that they yield."""
+    found = {p.endpoint: p.set_class for p in status.processes(seen.document) if p.set_class}
+    return {e: name for e, name in found.items() if name == YIELDING.get(target.classes.get(e, ""))}
 
 
 def _minor(seen: Seen, target: Target) -> Iterator[Step]:
@@ -220,12 +260,7 @@ def _is_healthy(seen: Seen, target: Target) -> bool:
     return status.judge(seen.document, target.limits).ok
 
 
-def _transaction_roles(seen: Seen, target: Target, host: str) -> int:
-    """Roles of a host whose loss costs a recovery."""
-    return sum(
-        1
-        for process in status.processes(seen.document)
-        if process.endpoint in target.endpoints[host]
-        for role in process.roles
-        if role not in ("storage", "coordinator", "data_distributor", "ratekeeper", "consistency_scan")
-    )
+def _roles(seen: Seen, target: Target, host: str) -> list[str]:
+    """What the processes of a host do."""
+    found = [p for p in status.processes(seen.document) if p.endpoint in target.endpoints[host]]
+    return [role for process in found for role in process.roles]

@@ -91,6 +91,7 @@ class Process:
     zone: str
     roles: tuple[str, ...]
     excluded: bool
+    set_class: str  # its class where `setclass` has named one
     uptime_seconds: float  # 0 where the cluster does not say it yet: for some seconds after a start
 
 
@@ -133,6 +134,7 @@ def processes(document: Document | None) -> list[Process]:
                 zone=str(get(process, "locality.zoneid") or ""),
                 roles=tuple(sorted(role.get("role", "") for role in process.get("roles", []))),
                 excluded=process.get("excluded") is not False,
+                set_class=str(process.get("class_type", "")) if process.get("class_source") == "set_class" else "",
                 uptime_seconds=float(process.get("uptime_seconds", 0)),
             )
         )

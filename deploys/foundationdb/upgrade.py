@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from deploys import conduct, model, report
@@ -30,6 +30,7 @@ from ops.pki import Authority
 POLL_SECONDS = 0.5
 BOUNCE_SECONDS = 120
 STRAGGLER_SECONDS = 20
+HAND_OVER_SECONDS = 15
 UNPACKED_TIMES = 6  # an unpacked version and the work beside it, in sizes of its packages
 ROOM_BYTES = 200 * 1024**2
 EXTERNAL = "/opt/foundationdb/clients"
@@ -93,6 +94,7 @@ class Upgrade:
             version,
             {name: frozenset(p.endpoint for p in config.processes(host)) for name, host in self._servers.items()},
             dataclasses.replace(limits(self._cluster), recovered_seconds=self._data["fdb_recovered_seconds"]),
+            {p.endpoint: p.process_class for host in self._servers.values() for p in config.processes(host)},
             rolling=rolling,
             procedure=procedure,
             own=frozenset(host.address for host in [*self._servers.values(), *followers]),
@@ -182,6 +184,27 @@ class Upgrade:
             return all(found.get(endpoint) == self._target.version for endpoint in wanted)
 
         wait_for(self._first, back, BOUNCE_SECONDS, f"the processes of {name} run the new version")
+
+    def _hand_over(self, entry: dict[str, Any], *classes: tuple[str, str]) -> None:
+        self._set_classes(classes)
+        yielding = {endpoint for endpoint, _ in classes}
+
+        def moved(seen: Document | None) -> bool:
+            controlling = {p.endpoint for p in status.processes(seen) if plan.CONTROLLER in p.roles}
+            return bool(controlling - yielding)
+
+        try:
+            wait_for(self._first, moved, HAND_OVER_SECONDS, "the cluster controller is elsewhere")
+        except Failure as failure:  # then clients wait the longer for its restart, and that is all
+            entry["problem"] = str(failure)
+
+    def _give_back(self, entry: dict[str, Any], *endpoints: str) -> None:
+        self._set_classes([(endpoint, "default") for endpoint in endpoints])
+
+    def _set_classes(self, classes: Iterable[tuple[str, str]]) -> None:
+        (on,) = conduct.hosts([self._first])
+        commands = "; ".join(f"setclass {endpoint} {name}" for endpoint, name in classes)
+        conduct.run(on, fdbcli(commands, seconds=30), "setclass")
 
     def _monitor(self, entry: dict[str, Any], name: str) -> None:
         (on,) = conduct.hosts([name])

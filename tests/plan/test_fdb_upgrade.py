@@ -53,7 +53,8 @@ def test_a_dry_run_prints_the_plan(upgrade):
 
 def test_zone_by_zone(upgrade):
     output = upgrade(status("healthy"), "--dry", fdb_rolling=True).output
-    assert output.count("restart the processes of") == 5 and output.count("bears the loss of a zone") == 5
+    assert output.count("restart the processes of") == 5 and output.count("bears the loss of a zone") == 6
+    assert "move the cluster controller off" in output and "their class of before" in output
 
 
 @pytest.mark.parametrize(

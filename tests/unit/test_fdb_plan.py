@@ -146,6 +146,64 @@ def test_zones_whose_restart_costs_no_recovery_come_first():
     assert costs == sorted(costs) and len(order) == 5
 
 
+CLASSES = {endpoint: "unset" for every in ENDPOINTS.values() for endpoint in every}
+
+
+def controlled_by(host: str, doc: dict | None = None, **set_classes: str) -> dict:
+    """A cluster controller on this host; hosts whose processes have got another class by `setclass`."""
+    changed = doc or document("healthy")
+    for process in changed["cluster"]["processes"].values():
+        (name,) = (name for name, every in ENDPOINTS.items() if process["address"] in every)
+        process["roles"] = [role for role in process["roles"] if role["role"] != "cluster_controller"]
+        process["roles"] += [{"role": "cluster_controller"}] * (name == host)
+        if name in set_classes:
+            process |= {"class_source": "set_class", "class_type": set_classes[name]}
+    return changed
+
+
+def steps_of(doc: dict, **more) -> list[tuple]:
+    wanted = target(rolling=True, **{"classes": CLASSES} | more)
+    return [(step.action, *step.arguments) for step in plan.upgrade(seen(doc, **SWITCHED), wanted).steps]
+
+
+def test_the_cluster_controller_is_moved_away_before_its_zone_the_last_is_restarted():
+    steps = steps_of(controlled_by("fdb2"))
+    assert [step[1] for step in steps if step[0] == "zone"][-1] == "fdb2"
+    endpoint = "192.0.2.32:4500"
+    assert steps[8:13] == [
+        ("hand_over", (endpoint, "storage")),
+        ("bears",),
+        ("zone", "fdb2"),
+        ("bears",),
+        ("give_back", endpoint),
+    ]
+
+
+def test_an_interrupted_move_of_the_cluster_controller_goes_on():
+    only_fdb2 = with_versions(NEW, OLD, NEW, NEW, NEW)
+    moved = steps_of(controlled_by("fdb1", only_fdb2, fdb2="storage"))
+    assert [step[0] for step in moved][:3] == ["zone", "bears", "give_back"]
+    stayed = steps_of(controlled_by("fdb2", only_fdb2, fdb2="storage"))
+    assert stayed == moved
+    done = with_versions(*ALL_NEW)
+    assert steps_of(controlled_by("fdb1", done, fdb2="storage"))[0] == ("give_back", "192.0.2.32:4500")
+
+
+def test_a_class_that_somebody_else_has_set_is_left_alone():
+    doc = controlled_by("fdb1", with_versions(*ALL_NEW), fdb2="log")
+    assert [step[0] for step in steps_of(doc)] == ["take_library", "healthy"]
+
+
+def test_a_cluster_controller_that_has_no_successor_stays():
+    classes = CLASSES | {endpoint: "storage" for endpoint in CLASSES if endpoint != "192.0.2.32:4500"}
+    assert "hand_over" not in [step[0] for step in steps_of(controlled_by("fdb2"), classes=classes)]
+
+
+def test_stateless_processes_yield_too():
+    classes = dict.fromkeys(CLASSES, "stateless")
+    assert ("hand_over", ("192.0.2.32:4500", "router")) in steps_of(controlled_by("fdb2"), classes=classes)
+
+
 def test_no_zone_is_restarted_while_the_last_one_is_missed():
     mixed = with_versions(NEW, OLD, OLD, OLD, OLD, name="mid_recovery")
     assert actions(seen(mixed, **SWITCHED), target(rolling=True))[:2] == ["bears", "zone"]
