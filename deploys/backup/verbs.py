@@ -15,14 +15,13 @@ from deploys.conduct import Plan, Step
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
 from deploys.foundationdb.facts import fdbcli
-from deploys.foundationdb.upgrade import look_at_cluster, wait_for
+from deploys.foundationdb.upgrade import look_when_recovered, read
 from deploys.shell import exclusive
 from ops.errors import Failure, UserError
 from ops.progress import say
 
 STALLED_SECONDS = 180  # a backup that gets no further for so long has no agents, or no room
 TELL_SECONDS = 15
-AVAILABLE_SECONDS = 60
 PAUSE_SECONDS = 30
 SAMPLES = (200_000, 50_000, 10_000, 1_000)  # keys that are compared where all are too many for one transaction
 TRANSACTION_TOO_OLD = 1007
@@ -37,13 +36,16 @@ class _OnBackupHost:
         self._host = config.host(self._cluster)
         self._data = self._host.data
 
-    def _run(self, command: str, what: str, seconds: int = 60) -> list[str]:
+    def _on(self) -> Any:
         found = conduct.hosts([self._host.name])
         if not found:
             raise UserError(
                 f"{self._host.name} cannot be reached, and the backup's agents run there: start it first"
             )
-        return conduct.run(found[0], command, what, seconds)
+        return found[0]
+
+    def _run(self, command: str, what: str, seconds: int = 60) -> list[str]:
+        return conduct.run(self._on(), command, what, seconds)
 
     def _backup(self) -> status.Backup:
         if not self._data["fdb_backup_url"]:
@@ -150,7 +152,7 @@ class Verify(_OnBackupHost):
         samples = iter(SAMPLES)
         while (live := self._digest(config.digest_command(foundationdb.CLUSTER_FILE, self._part))) is None:
             if self._part == config.Part():
-                lines = self._run(fdbcli(config.BOUNDARIES), "look where shards begin")
+                lines = read(self._on(), config.BOUNDARIES, "look where shards begin")
                 begin = random.choice(config.boundaries(lines) or ['""'])
             if not (rows := next(samples, 0)):
                 raise Failure(f"{self._part}: a transaction is too short for it: ./griddle fdb status")
@@ -188,20 +190,18 @@ class Restore(_OnBackupHost):
     def __init__(self, target: plan.Target) -> None:
         super().__init__()
         self._target = target
-        self._begun = self._finished = False
+        self._finished = False
         when = f"version {target.version}" if target.at is None else status.utc(target.at)
         self.title = f"fdb restore to {when}"
 
     def look(self) -> plan.Seen:
         members = conduct.hosts(host.name for host in self._cluster.group("fdb"))
         first = model.short_name(members[0].name) if members else ""
-        if first and self._begun:  # each step may cost a recovery
-            wait_for(first, database.is_available, AVAILABLE_SECONDS, "the database is available again")
-        document = look_at_cluster(first) if first else None
+        document = look_when_recovered(first) if first else None
         if not database.is_available(document):
             return plan.Seen(available=False)
         locked = database.get(document, "cluster.database_lock_state.locked") is True
-        keys = [] if locked else self._run(fdbcli('getrange "" \\xff 1'), "look for keys")
+        keys = [] if locked else read(self._on(), 'getrange "" \\xff 1', "look for keys")
         lines = self._run(f"cat {config.TIMES} 2>/dev/null; echo ---; cat {SUBMITTED} 2>/dev/null; true", "notes")
         submitted = lines[lines.index("---") + 1 :]
         return plan.Seen(
@@ -221,7 +221,6 @@ class Restore(_OnBackupHost):
         return Plan() if self._finished else plan.plan(seen, self._target)
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
-        self._begun = True
         getattr(self, f"_{step.action}")(entry, *step.arguments)
 
     def _reach(self) -> dict[str, tuple[int, int]]:

@@ -15,7 +15,7 @@ from deploys.foundationdb import cluster_file, config, members, status
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.facts import Installation, Installed, fdbcli
 from deploys.foundationdb.members import Leaver, Member, Seen, Target
-from deploys.foundationdb.upgrade import look_at_cluster, wait_for, wait_for_health
+from deploys.foundationdb.upgrade import look_at_cluster, look_when_recovered, read, wait_for, wait_for_health
 from deploys.model import Host
 from deploys.shell import exclusive
 from deploys.tree import File
@@ -62,10 +62,11 @@ class Membership:
     def look(self) -> Seen:
         if self._first is None:
             raise UserError("no host of group fdb can be reached: start one of them first")
-        document = look_at_cluster(self._first.name)
+        document = look_when_recovered(self._first.name)
         if not status.is_available(document):
             return Seen(document)
-        lines = self._fdbcli(EXCLUSIONS, "exclusions")
+        (first,) = conduct.hosts([self._first.name])
+        lines = read(first, EXCLUSIONS, "exclusions")
         installed = conduct.on_all(self._seeds(), self._installed)
         seeds = {where: seen.seed.partition("@")[0] for where, seen in installed.items() if seen.seed}
         kept = cluster_file.read(self._kept)

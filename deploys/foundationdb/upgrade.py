@@ -26,11 +26,13 @@ from deploys.tree import File, Link
 from ops import artifacts
 from ops.errors import Failure, UserError
 from ops.pki import Authority
+from ops.progress import say
 
 POLL_SECONDS = 0.5
 BOUNCE_SECONDS = 120
 STRAGGLER_SECONDS = 20
 HAND_OVER_SECONDS = 15
+RECOVERY_SECONDS = 15  # longer than any recovery; what is not available then is so for another reason
 UNPACKED_TIMES = 6  # an unpacked version and the work beside it, in sizes of its packages
 ROOM_BYTES = 200 * 1024**2
 EXTERNAL = "/opt/foundationdb/clients"
@@ -349,6 +351,29 @@ def look_at_cluster(host: str, seconds: int = 10, tool: str = config.FDBCLI) -> 
     (on,) = conduct.hosts([host])
     command = status_command(seconds=seconds).replace(config.FDBCLI, tool)
     return status.parse("\n".join(conduct.run(on, command, "status json", seconds + 30)))
+
+
+def look_when_recovered(host: str) -> Document | None:
+    """`look_at_cluster`; where the database is not available, again, for it may be recovering."""
+    document, end = look_at_cluster(host), time.monotonic() + RECOVERY_SECONDS
+    if not status.is_available(document):
+        say(f"    the database is not available; looking again for up to {RECOVERY_SECONDS} s")
+    while not status.is_available(document) and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)
+        document = look_at_cluster(host)
+    return document
+
+
+def read(on: Any, commands: str, what: str) -> list[str]:
+    """What fdbcli prints of reads on a host, asked again where a recovery makes them fail. Raises Failure."""
+    end = time.monotonic() + RECOVERY_SECONDS
+    while True:
+        try:
+            return conduct.run(on, f"{fdbcli(commands)} 2>&1", what)
+        except Failure:
+            if time.monotonic() > end:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def wait_for(host: str, good: Callable[[Document | None], bool], seconds: float, what: str) -> None:

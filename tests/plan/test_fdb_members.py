@@ -52,3 +52,4 @@ def test_a_database_that_is_down_is_not_restored(fake):
     done = run(fake, "deploys/fdb_restore.py", "--data", "to_version=5", document=down)
     assert done.returncode == 2
     assert "fdb restore to version 5: the database is not available" in done.output
+    assert done.output.count("looking again for up to 15 s") == 1  # it might have been a recovery

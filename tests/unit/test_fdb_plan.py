@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from deploys.foundationdb import plan, screen, status
+from deploys import conduct
+from deploys.foundationdb import plan, screen, status, upgrade
 from deploys.foundationdb.facts import Installed
 from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Limits
 from deploys.foundationdb.upgrade import parse_host
+from ops.errors import Failure
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
 ENDPOINTS = {f"fdb{n}": frozenset({f"192.0.2.{30 + n}:4500"}) for n in range(1, 6)}
@@ -410,3 +412,20 @@ def test_every_document_with_a_field_less_still_gives_a_screen():
             partial = copy.deepcopy(whole)
             del partial[section][key]
             assert screen.screen("lab", screen.summary(partial, LIMITS, {}, (), None))
+
+
+def test_a_read_that_a_recovery_makes_fail_is_asked_again(monkeypatch):
+    answers = ["ERROR: Request for future version (1009)", "ERROR: Operation aborted (1031)", "`a' is `b'"]
+
+    def run(on, command, what):
+        if (answer := answers.pop(0)).startswith("ERROR"):
+            raise Failure(answer)
+        return [answer]
+
+    monkeypatch.setattr(conduct, "run", run)
+    monkeypatch.setattr(upgrade, "POLL_SECONDS", 0)
+    assert upgrade.read("fdb1", "get a", "a key") == ["`a' is `b'"]
+    answers[:] = ["ERROR: no such command"] * 2
+    monkeypatch.setattr(upgrade, "RECOVERY_SECONDS", -1)
+    with pytest.raises(Failure, match="no such command"):
+        upgrade.read("fdb1", "gte a", "a key")
