@@ -15,13 +15,14 @@ from deploys.conduct import Plan, Step
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
 from deploys.foundationdb.facts import fdbcli
-from deploys.foundationdb.upgrade import look_when_recovered, read
+from deploys.foundationdb.upgrade import RECOVERY_SECONDS, look_when_recovered, read
 from deploys.shell import exclusive
 from ops.errors import Failure, UserError
 from ops.progress import say
 
 STALLED_SECONDS = 180  # a backup that gets no further for so long has no agents, or no room
 TELL_SECONDS = 15
+AVAILABLE_SECONDS = 60
 PAUSE_SECONDS = 30
 SAMPLES = (200_000, 50_000, 10_000, 1_000)  # keys that are compared where all are too many for one transaction
 TRANSACTION_TOO_OLD = 1007
@@ -190,14 +191,15 @@ class Restore(_OnBackupHost):
     def __init__(self, target: plan.Target) -> None:
         super().__init__()
         self._target = target
-        self._finished = False
+        self._begun = self._finished = False
         when = f"version {target.version}" if target.at is None else status.utc(target.at)
         self.title = f"fdb restore to {when}"
 
     def look(self) -> plan.Seen:
         members = conduct.hosts(host.name for host in self._cluster.group("fdb"))
         first = model.short_name(members[0].name) if members else ""
-        document = look_when_recovered(first) if first else None
+        patience = AVAILABLE_SECONDS if self._begun else RECOVERY_SECONDS  # each step may cost a recovery
+        document = look_when_recovered(first, patience) if first else None
         if not database.is_available(document):
             return plan.Seen(available=False)
         locked = database.get(document, "cluster.database_lock_state.locked") is True
@@ -221,6 +223,7 @@ class Restore(_OnBackupHost):
         return Plan() if self._finished else plan.plan(seen, self._target)
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
+        self._begun = True
         getattr(self, f"_{step.action}")(entry, *step.arguments)
 
     def _reach(self) -> dict[str, tuple[int, int]]:

@@ -198,15 +198,15 @@ def _zone_by_zone(seen: Seen, target: Target, old: list[str]) -> Iterator[Step]:
 
 
 def _yielding(seen: Seen, target: Target, host: str) -> dict[str, str]:
-    """{endpoint: class that it gets} of a host's processes that could control the cluster and have not got it yet.
+    """{endpoint: class that it gets} of a host's processes that could control the cluster.
 
-    Empty where no other host has such a process.
+    Without those that have been given a class already, by this or by somebody. Empty where no other host has one.
     """
     could = {n: [e for e in every if target.classes.get(e) in YIELDING] for n, every in target.endpoints.items()}
     if not any(every for name, every in could.items() if name != host):
         return {}
-    lent = _lent(seen, target)
-    return {e: YIELDING[target.classes[e]] for e in sorted(could[host]) if e not in lent}
+    given = {p.endpoint for p in status.processes(seen.document) if p.set_class}
+    return {e: YIELDING[target.classes[e]] for e in sorted(could[host]) if e not in given}
 
 
 def _lent(seen: Seen, target: Target) -> dict[str, str]:

@@ -32,7 +32,7 @@ POLL_SECONDS = 0.5
 BOUNCE_SECONDS = 120
 STRAGGLER_SECONDS = 20
 HAND_OVER_SECONDS = 15
-RECOVERY_SECONDS = 15  # longer than any recovery; what is not available then is so for another reason
+RECOVERY_SECONDS = 15  # an idle or small database recovers within 5
 UNPACKED_TIMES = 6  # an unpacked version and the work beside it, in sizes of its packages
 ROOM_BYTES = 200 * 1024**2
 EXTERNAL = "/opt/foundationdb/clients"
@@ -96,7 +96,9 @@ class Upgrade:
             version,
             {name: frozenset(p.endpoint for p in config.processes(host)) for name, host in self._servers.items()},
             dataclasses.replace(limits(self._cluster), recovered_seconds=self._data["fdb_recovered_seconds"]),
-            {p.endpoint: p.process_class for host in self._servers.values() for p in config.processes(host)},
+            classes={
+                p.endpoint: p.process_class for host in self._servers.values() for p in config.processes(host)
+            },
             rolling=rolling,
             procedure=procedure,
             own=frozenset(host.address for host in [*self._servers.values(), *followers]),
@@ -197,8 +199,9 @@ class Upgrade:
 
         try:
             wait_for(self._first, moved, HAND_OVER_SECONDS, "the cluster controller is elsewhere")
-        except Failure as failure:  # then clients wait the longer for its restart, and that is all
+        except Failure as failure:
             entry["problem"] = str(failure)
+            say(f"    {failure}; going on: clients wait the longer while it restarts")
 
     def _give_back(self, entry: dict[str, Any], *endpoints: str) -> None:
         self._set_classes([(endpoint, "default") for endpoint in endpoints])
@@ -353,11 +356,11 @@ def look_at_cluster(host: str, seconds: int = 10, tool: str = config.FDBCLI) -> 
     return status.parse("\n".join(conduct.run(on, command, "status json", seconds + 30)))
 
 
-def look_when_recovered(host: str) -> Document | None:
+def look_when_recovered(host: str, seconds: float = RECOVERY_SECONDS) -> Document | None:
     """`look_at_cluster`; where the database is not available, again, for it may be recovering."""
-    document, end = look_at_cluster(host), time.monotonic() + RECOVERY_SECONDS
+    document, end = look_at_cluster(host), time.monotonic() + seconds
     if not status.is_available(document):
-        say(f"    the database is not available; looking again for up to {RECOVERY_SECONDS} s")
+        say(f"    the database is not available; looking again for up to {seconds:.0f} s")
     while not status.is_available(document) and time.monotonic() < end:
         time.sleep(POLL_SECONDS)
         document = look_at_cluster(host)

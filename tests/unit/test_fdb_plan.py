@@ -194,6 +194,8 @@ def test_an_interrupted_move_of_the_cluster_controller_goes_on():
 def test_a_class_that_somebody_else_has_set_is_left_alone():
     doc = controlled_by("fdb1", with_versions(*ALL_NEW), fdb2="log")
     assert [step[0] for step in steps_of(doc)] == ["take_library", "healthy"]
+    doc = controlled_by("fdb2", fdb2="log")
+    assert {"hand_over", "give_back"}.isdisjoint(step[0] for step in steps_of(doc))
 
 
 def test_a_cluster_controller_that_has_no_successor_stays():
