@@ -149,7 +149,8 @@ def test(arguments: tuple[str, ...]) -> None:
     """Run the tests: unit, plan (pyinfra on fake hosts) and lab (real containers).
 
     Lab tests are skipped, by name and with the reason, where containers cannot run. Without paths
-    among the arguments everything runs; `./griddle test tests/unit -k plan` runs a part.
+    among the arguments everything runs; `./griddle test tests/unit -k plan` runs a part. --long adds the proofs that
+    take minutes each.
     """
     from ops import testing
 
