@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from ops.cli_etcd import etcd
+from ops.cli_options import CHECKOUT, Griddle
+from ops.cli_options import dry_option as _dry_option
+from ops.cli_options import inventory_option as _inventory_option
+from ops.cli_options import json_option as _json_option
 from ops.errors import Failure, UserError
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 INTERRUPTED = 130
 
 
-class Griddle(click.Group):
-    """Lists commands in the order in which one meets them, not by the alphabet."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-_inventory_option = click.option(
-    "--inventory",
-    default="inventory/lab.py",
-    show_default=True,
-    metavar="FILE",
-    help="Which cluster: inventory/prod.py, or another.",
-)
-_dry_option = click.option("--dry", is_flag=True, help="Print the plan; change nothing.")
 _engine_option = click.option(
     "--engine",
     type=click.Choice(["fdb", "etcd", "memory"]),
@@ -52,10 +40,6 @@ _promise_option = click.option(
     show_default=True,
     help="The promise: 99 % of reads take no longer.",
 )
-
-
-def _json_option(more: str = "") -> Callable:
-    return click.option("--json", "as_json", is_flag=True, help=f"One JSON document on stdout{more}.")
 
 
 @click.group(cls=Griddle, context_settings=CONTEXT)
@@ -149,8 +133,8 @@ def test(arguments: tuple[str, ...]) -> None:
     """Run the tests: unit, plan (pyinfra on fake hosts) and lab (real containers).
 
     Lab tests are skipped, by name and with the reason, where containers cannot run. Without paths
-    among the arguments everything runs; `./griddle test tests/unit -k plan` runs a part. --long adds the proofs that
-    take minutes each.
+    among the arguments everything runs; `./griddle test tests/unit -k plan` runs a part. --long adds the proofs
+    that take minutes each.
     """
     from ops import testing
 
@@ -564,6 +548,9 @@ def restore(to_version: int | None, to_time: str | None, replace: bool, dry: boo
     from ops.fdb import backup as body
 
     body.restore(CHECKOUT, inventory, to_version, to_time, replace=replace, dry=dry)
+
+
+griddle.add_command(etcd)
 
 
 @griddle.group(cls=Griddle)

@@ -12,6 +12,9 @@ from ops.pki import Authority
 
 TEMPLATES = Path(__file__).parent / "templates"
 ETCD_PKI = "/etc/etcd/pki"
+CONF = "/etc/etcd/etcd.yaml"
+DATA = "/var/lib/etcd"  # holds a directory named after the cluster
+SNAPSHOTS = "/var/lib/etcd-snapshots"
 
 
 def member_files(cluster: Cluster, host: Host, authority: Authority) -> dict[str, File]:
@@ -22,7 +25,7 @@ def member_files(cluster: Cluster, host: Host, authority: Authority) -> dict[str
         f"{ETCD_PKI}/ca.crt": File(authority.bundle(), "644"),
         f"{ETCD_PKI}/member.crt": File(pair.certificate, "644"),
         f"{ETCD_PKI}/member.key": File(pair.key, "600", "etcd", "etcd"),
-        "/etc/etcd/etcd.yaml": File(render(TEMPLATES / "etcd.yaml.j2", **values)),
+        CONF: File(render(TEMPLATES / "etcd.yaml.j2", **values)),
         "/etc/systemd/system/etcd.service": File(render(TEMPLATES / "etcd.service.j2", **values)),
         "/etc/systemd/system/griddle-etcd-snapshot.service": File(
             render(TEMPLATES / "griddle-etcd-snapshot.service.j2", **values)

@@ -1,0 +1,32 @@
+"""What the command line's files share: the order of commands, and options that many commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Griddle(click.Group):
+    """Lists commands in the order in which one meets them, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+inventory_option = click.option(
+    "--inventory",
+    default="inventory/lab.py",
+    show_default=True,
+    metavar="FILE",
+    help="Which cluster: inventory/prod.py, or another.",
+)
+dry_option = click.option("--dry", is_flag=True, help="Print the plan; change nothing.")
+
+
+def json_option(more: str = "") -> Callable:
+    """`--json`; `more` is added to its help."""
+    return click.option("--json", "as_json", is_flag=True, help=f"One JSON document on stdout{more}.")

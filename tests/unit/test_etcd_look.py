@@ -1,0 +1,82 @@
+"""What a host says of etcd, asked of real members with TLS."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from deploys import lock
+from deploys.etcd import look
+from deploys.etcd.look import Found
+from ops.etcd import status
+from ops.stores import etcd_missing, wait_until
+from tests.unit.etcds import Etcds
+
+pytestmark = pytest.mark.skipif(bool(etcd_missing()), reason=str(etcd_missing()))
+
+
+@pytest.fixture
+def etcds(tmp_path: Path):
+    made = Etcds(tmp_path)
+    yield made
+    made.stop()
+
+
+def test_a_bare_host_has_nothing(tmp_path: Path) -> None:
+    etcds = Etcds(tmp_path)
+    assert etcds.look("a") == Found()
+    assert look.OPERATION == lock.KEY
+
+
+def test_members_and_what_each_says_of_itself(etcds: Etcds) -> None:
+    etcds.bootstrap("a", "b", "c")
+    etcds.ctl("a", "put", look.OPERATION, json.dumps({"operation": "etcd snapshot", "owner": "x@y"}))
+    etcds.services_know("a", "a", "b")
+    found = {name: etcds.look(name) for name in "abc"}
+    assert len({each.cluster for each in found.values()}) == 1 and found["a"].answers
+    for each in found.values():
+        assert each.data == ("test",)
+        assert sorted((member.name, member.published) for member in each.members) == [(n, True) for n in "abc"]
+        assert {m.address for m in each.members} == {host.address for host in etcds.cluster.group("etcd")}
+    assert found["a"].endpoints == tuple(etcds.cluster.hosts[name].address for name in "ab")
+    assert found["a"].operation["owner"] == "x@y"
+    own = found["b"].status
+    assert own.version.startswith("3.") and own.size > 0 and own.revision >= 1
+    assert own.quota == 2 * 1024**3 and own.alarms == ()
+    document = status.summary(etcds.cluster, found)
+    assert document["healthy"], document["problems"]
+    assert "leads" in "\n".join(status.screen(document))
+
+
+def test_a_member_without_a_majority_is_still_asked(etcds: Etcds) -> None:
+    etcds.bootstrap("a", "b", "c")
+    etcds.servers["b"].stop()
+    etcds.servers["c"].stop()
+    wait_until("a has lost its leader", lambda: etcds.look("a").status.leader == 0)
+    etcds.servers["a"].stop()
+    etcds.start("a")  # from now on it answers its peers alone
+    time.sleep(0.5)
+    found = {name: etcds.look(name) for name in "abc"}
+    assert found["a"].answers and found["a"].status is None and len(found["a"].members) == 3
+    assert not found["b"].answers and found["b"].data == ("test",)
+    document = status.summary(etcds.cluster, found)
+    assert not document["healthy"]
+    assert "a: waits for a majority" in document["problems"]
+
+
+def test_an_alarm_is_seen(etcds: Etcds) -> None:
+    etcds.bootstrap("a")
+    etcds.servers["a"].stop()
+    conf = etcds.root("a") / "etc/etcd/etcd.yaml"
+    conf.write_text(conf.read_text().replace("quota-backend-bytes: 2147483648", "quota-backend-bytes: 100000"))
+    etcds.start("a")
+    etcds.await_leader("a")
+    for number in range(4):
+        etcds.ctl("a", "put", f"k{number}", "x" * 60_000, check=False)
+    wait_until("the alarm is raised", lambda: etcds.look("a").status.alarms)
+    found = etcds.look("a")
+    assert found.status.alarms == ("NOSPACE",) and found.status.quota == 100_000
+    assert "a: alarm NOSPACE" in status.summary(etcds.cluster, {"a": found})["problems"]
