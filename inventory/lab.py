@@ -21,6 +21,7 @@ def _group(name: str) -> list:
                 "address": host.address,
                 "ssh_hostname": host.address,
                 "ssh_key": str(_files.key),
+                "ssh_config_file": "/dev/null",  # the operator's own settings have no say in the lab
                 "ssh_known_hosts_file": str(_files.known_hosts),
                 "ssh_strict_host_key_checking": "yes",
                 "store_engine": _lab.store,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import runpy
+import socket
 import subprocess
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,9 @@ from ops.paths import ROOT
 
 LAB = ROOT / "inventory" / "lab.py"
 CONNECT_SECONDS = 5
+SSH_FAILED = 255  # the exit code that is ssh's own
+ANSWER_SECONDS = 1.0  # a host that takes no connection in this time does not answer
+BY_OTHERS = threading.Semaphore(8)  # one jump host takes 10 connections that have not yet logged in (MaxStartups)
 
 
 def cluster(inventory: Path = LAB) -> Cluster:
@@ -43,18 +48,22 @@ def host(of: Cluster, name: str) -> Host:
 
 
 def ssh_options(of: Host) -> list[str]:
-    """OpenSSH's options that say what the inventory says; never a question for a password."""
+    """OpenSSH's options that say what the inventory says, with pyinfra's defaults; it never asks for a password.
+
+    Names, ports, jump hosts and keys may also come from the user's ~/.ssh/config: pyinfra reads it, too.
+    """
     data = of.data
     options = {"BatchMode": "yes", "ConnectTimeout": str(CONNECT_SECONDS), "LogLevel": "ERROR"}
+    options["StrictHostKeyChecking"] = data.get("ssh_strict_host_key_checking") or "accept-new"
     if known_hosts := data.get("ssh_known_hosts_file"):
         options["UserKnownHostsFile"] = known_hosts
-    if checking := data.get("ssh_strict_host_key_checking"):
-        options["StrictHostKeyChecking"] = checking
     if port := data.get("ssh_port"):
         options["Port"] = str(port)
     found = [item for name, value in options.items() for item in ("-o", f"{name}={value}")]
+    if configuration := data.get("ssh_config_file"):
+        found += ["-F", configuration]
     if key := data.get("ssh_key"):
-        found += ["-F", "none", "-i", key, "-o", "IdentitiesOnly=yes"]
+        found += ["-i", key, "-o", "IdentitiesOnly=yes"]
     return found
 
 
@@ -77,6 +86,29 @@ def run(
         return subprocess.CompletedProcess(
             command, 255, error.stdout or b"", f"no answer in {seconds:.0f} s".encode()
         )
+
+
+def answers(of: Host, seconds: float) -> bool:
+    """Whether a host can be reached by SSH: its port takes a connection, where and as OpenSSH would make it.
+
+    :param seconds: how long a connection by way of others (ProxyJump, ProxyCommand) may take: a whole login
+    """
+    asked = ["ssh", "-G", *ssh_options(of), ssh_target(of)]
+    try:
+        done = subprocess.run(
+            asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired:  # a configuration may run commands (Match exec)
+        return False
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    if done.returncode or {"proxyjump", "proxycommand"} & found.keys():
+        with BY_OTHERS:
+            return run(of, "true", seconds).returncode != SSH_FAILED
+    try:
+        with socket.create_connection((found["hostname"], int(found["port"])), ANSWER_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 def start(of: Host, script: str) -> subprocess.Popen[str]:

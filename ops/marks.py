@@ -40,18 +40,19 @@ def mark(cluster: Cluster, kind: str, title: str, **details: str) -> subprocess.
     """Record a moment. Returns the sender at once, for who wants to wait; None where it could not be started.
 
     :param kind: one of KINDS
-    :param details: more labels, such as ``reason``
+    :param details: more labels, such as ``reason``; one that is named as a mark's own is not sent
     """
-    return _send(cluster, kind, title, {"phase": "point", "id": _id()} | details, 0)
+    return _send(cluster, kind, title, details | {"phase": "point", "id": _id()}, 0)
 
 
 @contextlib.contextmanager
 def span(cluster: Cluster, kind: str, title: str, **details: str) -> Iterator[dict[str, str]]:
     """Record the beginning and the end of what is done inside, and its outcome: done, failed or aborted.
 
-    What is put into the dictionary that this gives becomes labels of the end.
+    What is put into the dictionary that this gives becomes labels of the end; a mark's own are
+    not overridden.
     """
-    labels, started = {"id": _id()} | details, time.time()
+    labels, started = details | {"id": _id()}, time.time()
     _send(cluster, kind, title, labels | {"phase": "start"}, 0)
     more: dict[str, str] = {}
     outcome: dict[str, str] = {}
@@ -61,7 +62,7 @@ def span(cluster: Cluster, kind: str, title: str, **details: str) -> Iterator[di
         outcome = _outcome(error)
         raise
     finally:
-        end = labels | {"phase": "end", "outcome": "done"} | more | outcome
+        end = more | labels | {"phase": "end", "outcome": "done"} | outcome
         _send(cluster, kind, title, end, time.time() - started)
 
 
@@ -107,7 +108,7 @@ def _send(
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r}; one of: {', '.join(KINDS)}")
     try:
-        return _start_sender(cluster, {"kind": kind, "title": title, "by": getpass.getuser(), **details}, value)
+        return _start_sender(cluster, {**details, "kind": kind, "title": title, "by": getpass.getuser()}, value)
     except Exception as error:
         # What is marked matters more than the mark.
         say(f"griddle: {kind} {title} is not marked: {error}")

@@ -1,6 +1,6 @@
 """`griddle status`: the cluster on one screen, in under three seconds whatever is down.
 
-Two things are asked at the same time, both with short limits: every host, whether its SSH port answers; and the
+Two things are asked at the same time, both with short limits: every host, whether it answers by SSH; and the
 metrics store, by one query over one SSH connection, everything else. `read` and `screen` are pure.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import shlex
 import shutil
-import socket
 import sys
 import textwrap
 import time
@@ -25,8 +25,8 @@ import click
 from deploys.model import GROUPS, Cluster, Host
 from ops import hosts
 from ops.errors import Failure
+from ops.table import padded
 
-CONNECT_SECONDS = 1.0
 STORE_SECONDS = 2.4  # by default: with the start of Python it is under three in all
 SILENT_SECONDS = 15.0  # a host that was not heard for longer has no working daemon, or no way to the store
 
@@ -56,6 +56,8 @@ _QUERIES = {
     "mark_took": 'last_over_time(griddle_mark{phase!="start"}[7d])',
 }
 MARKS = 3
+STATES = {"up": "green", "down": "red", "silent": "yellow", "unreachable": "yellow"}
+MARK_LABELS = ("kind", "title", "phase", "outcome", "reason", "by")
 
 
 def query(promise_ms: float) -> str:
@@ -79,22 +81,12 @@ def gather(cluster: Cluster, seconds: float = STORE_SECONDS) -> dict[str, Any]:
     every = list(cluster.hosts.values())
     with ThreadPoolExecutor(len(every) + 1) as pool:
         asked = pool.submit(_ask_store, cluster, seconds)
-        answers = dict(zip(cluster.hosts, pool.map(_answers, every), strict=True))
+        answers = dict(zip(cluster.hosts, pool.map(lambda host: hosts.answers(host, seconds), every), strict=True))
     try:
         found, problem = asked.result(), None
     except Failure as error:
         found, problem = [], str(error)
     return read(cluster, answers, found, problem)
-
-
-def _answers(host: Host) -> bool:
-    """Whether a host's SSH port can be connected to."""
-    address = (host.data.get("ssh_hostname") or host.name, int(host.data.get("ssh_port") or 22))
-    try:
-        with socket.create_connection(address, CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 def _ask_store(cluster: Cluster, seconds: float) -> list[dict[str, Any]]:
@@ -113,16 +105,16 @@ def read(
 ) -> dict[str, Any]:
     """The document, from what was seen. Numbers that nobody gave are null.
 
-    :param answers: {host: whether its SSH port answers}
+    :param answers: {host: whether it answers by SSH}
     :param found: the result of `query`, as VictoriaMetrics gives it
     """
     (store,) = cluster.group("metrics")
     rows: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
     for each in found:
-        labels = dict(each["metric"])
+        labels = defaultdict(str, each["metric"])  # anybody may send a sample, and an empty label is not stored
         value = float(each["value"][1])
-        if value == value:  # not a NaN, which is no number of a silent cluster
-            rows[labels.pop("q")].append((labels, value))
+        if math.isfinite(value):  # NaN is what a silent cluster's shares are
+            rows[labels.pop("q", "")].append((labels, value))
 
     def by_host(name: str) -> dict[str, float]:
         return {labels["host"]: value for labels, value in rows[name]}
@@ -132,7 +124,7 @@ def read(
 
     heard, cpu = by_host("heard"), by_host("cpu")
     gates = {labels["gate"]: value == 1 for labels, value in rows["fdb_gate"]}
-    took = {labels["id"]: value for labels, value in rows["mark_took"] if "id" in labels}
+    took = {labels["id"]: value for labels, value in rows["mark_took"]}
     return {
         "cluster": cluster.name,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -165,7 +157,8 @@ def read(
             "etcd_with_leader": sum(value == 1 for _, value in rows["etcd_leader"]),
         },
         "marks": [
-            {"at": at, "seconds": took.get(labels.get("id", ""), 0.0), **labels}
+            # Known fields alone: a mark has whatever labels its sender gave it, and they may be named as ours are.
+            {"at": at, "seconds": took.get(labels["id"], 0.0), **{name: labels[name] for name in MARK_LABELS}}
             for labels, at in sorted(rows["mark"], key=lambda row: -row[1])[:MARKS]
         ],
     }
@@ -221,35 +214,49 @@ def screen(seen: Mapping[str, Any], paint: Paint = lambda text, colour: text, co
 
 
 def _promise_lines(promise: Mapping[str, Any], promised: Mapping[str, float], paint: Paint) -> list[str]:
-    within = f"within {promised['ms']:g} ms"
-    lines = [f"{'PROMISE':<12}{within:>14}{'p99':>12}{'reads/s':>13}{'shed/s':>13}{'errors/s':>13}"]
+    lines = [("PROMISE", f"within {promised['ms']:g} ms", "p99", "reads/s", "shed/s", "errors/s")]
+    colours = []
     for name, row in promise.items():
         share = row["within"]
-        text = f"{100 * share:.2f} %" if share is not None else "no reads"
-        lines.append(
-            f"  {name:<10}"
-            + paint(f"{text:>14}", "" if share is None else "green" if share >= promised["share"] else "red")
-            + f"{_number(row['p99_ms'], ' ms'):>12}{_number(row['reads_per_second']):>13}"
-            + paint(f"{_number(row['shed_per_second']):>13}", "yellow" if row["shed_per_second"] else "")
-            + paint(f"{_number(row['errors_per_second']):>13}", "red" if row["errors_per_second"] else "")
+        colours.append(
+            {
+                1: "" if share is None else "green" if share >= promised["share"] else "red",
+                4: "yellow" if row["shed_per_second"] else "",
+                5: "red" if row["errors_per_second"] else "",
+            }
         )
-    return lines
+        lines.append(
+            (
+                f"  {name}", f"{100 * share:.2f} %" if share is not None else "no reads",
+                _number(row["p99_ms"], " ms"), _number(row["reads_per_second"]), _number(row["shed_per_second"]),
+                _number(row["errors_per_second"]),
+            )
+        )  # fmt: skip
+    return _painted(padded(lines), colours, paint)
 
 
 def _host_lines(found: Iterable[Mapping[str, Any]], paint: Paint) -> list[str]:
-    lines = [f"{'HOSTS':<12}{'address':<16}{'groups':<18}{'state':<12}{'cpu':>6}  last heard"]
-    colours = {"up": "green", "down": "red", "silent": "yellow", "unreachable": "yellow"}
+    lines = [("HOSTS", "address", "groups", "state", "cpu", "last heard")]
+    colours = []
     for host in found:
-        heard = host["heard_seconds_ago"]
-        ago = "" if heard is None or heard < SILENT_SECONDS else _ago(heard)
-        cpu = "" if host["cpu_percent"] is None else f"{host['cpu_percent']:.0f} %"
+        heard, cpu = host["heard_seconds_ago"], host["cpu_percent"]
+        colours.append({3: STATES[host["state"]]})
         lines.append(
-            f"  {host['name']:<10}{host['address']:<16}{' '.join(host['groups']):<18}"
-            + paint(f"{host['state']:<12}", colours[host["state"]])
-            + f"{cpu:>6}  {ago}"
-        )
-        lines[-1] = lines[-1].rstrip()
-    return lines
+            (
+                f"  {host['name']}", host["address"], " ".join(host["groups"]), host["state"],
+                "" if cpu is None else f"{cpu:.0f} %",
+                "" if heard is None or heard < SILENT_SECONDS else _ago(heard),
+            )
+        )  # fmt: skip
+    return _painted(padded(lines, left=(0, 1, 2, 3, 5)), colours, paint)
+
+
+def _painted(rows: list[list[str]], colours: Iterable[Mapping[int, str]], paint: Paint) -> list[str]:
+    """A table's lines. `colours`: {column: colour} of each row below the heads; cells are padded before that."""
+    for cells, coloured in zip(rows[1:], colours, strict=True):
+        for column, colour in coloured.items():
+            cells[column] = paint(cells[column], colour)
+    return ["  ".join(cells).rstrip() for cells in rows]
 
 
 def _rest_lines(seen: Mapping[str, Any], paint: Paint, columns: int) -> list[str]:
@@ -287,7 +294,7 @@ def _rest_lines(seen: Mapping[str, Any], paint: Paint, columns: int) -> list[str
     say("" if seen["store"] == "fdb" else "GATES", f"etcd: {leaders} of {members} members see a leader", colour)
     for number, mark in enumerate(seen["marks"]):
         at = time.strftime("%m-%d %H:%M", time.gmtime(mark["at"]))
-        outcome = mark.get("outcome", "")
+        outcome = mark["outcome"]
         after = f": {outcome} in {mark['seconds']:.0f} s" if outcome else ""
         text = f"{at}  {mark['kind']} {mark['title']}{after}"
         say("" if number else "LAST", text, "red" if outcome in ("failed", "aborted") else "")

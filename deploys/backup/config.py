@@ -24,13 +24,15 @@ from ops.pki import Authority
 TEMPLATES = Path(__file__).parent / "templates"
 TAG = "default"
 AGENT = "griddle-backup-agent@{}.service"
-TIMER = "griddle-backup-upkeep.timer"
-UNIT_FILES = {name: f"/etc/systemd/system/{name}" for name in ("griddle-backup-agent@.service", TIMER)}
+TIMERS = ("griddle-backup-upkeep.timer", "griddle-backup-expire.timer")
+UNIT_FILES = {name: f"/etc/systemd/system/{name}" for name in ("griddle-backup-agent@.service", *TIMERS)}
 UPKEEP = "/usr/local/lib/griddle/backup-upkeep"
 TIMES = "/var/lib/griddle/backup-times"
 """A line each minute: seconds since 1970, the version that the backup had reached, the backup's URL. A database
 that was destroyed cannot say any more which version belongs to which time.
 """
+
+MINUTES_PER_DAY = 24 * 60
 
 # A database of its own, for as long as a backup is verified.
 SCRATCH = f"{foundationdb.DATA}/verify"
@@ -171,16 +173,19 @@ def files(this: Host, seed: ClusterFile, authority: Authority) -> dict[str, Entr
         "status": status_command(),
         "expire": tool("fdbbackup", expire, seconds=3600),
         "times": TIMES,
-        "kept_lines": data["fdb_backup_keep_days"] * 24 * 60,
+        "kept_lines": data["fdb_backup_keep_days"] * MINUTES_PER_DAY,
+        "most_lines": (data["fdb_backup_keep_days"] + 1) * MINUTES_PER_DAY,
     }
+    run_by_timers = [timer.replace(".timer", ".service") for timer in TIMERS]
     return {
         foundationdb.CURRENT: Link(data["fdb_version"]),
         foundationdb.SEED: File(str(seed)),
         **foundationdb.tls_files(this, authority),
         **{path: File(render(TEMPLATES / f"{name}.j2", **values)) for name, path in UNIT_FILES.items()},
-        "/etc/systemd/system/griddle-backup-upkeep.service": File(
-            render(TEMPLATES / "griddle-backup-upkeep.service.j2", **values)
-        ),
+        **{
+            f"/etc/systemd/system/{name}": File(render(TEMPLATES / f"{name}.j2", **values))
+            for name in run_by_timers
+        },
         UPKEEP: File(render(TEMPLATES / "backup-upkeep.j2", **values), "755"),
     }
 

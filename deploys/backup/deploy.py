@@ -42,7 +42,7 @@ def activate() -> None:
     data = this_host().data
     running_unit(
         name="backup | agents and upkeep run",
-        unit=[*config.agents(data), config.TIMER],
+        unit=[*config.agents(data), *config.TIMERS],
         inputs=list(config.UNIT_FILES.values()),
     )
     operations.backed_up(name="backup | a continuous backup runs", data=data)

@@ -31,7 +31,7 @@ def backed_up(data: Mapping[str, Any]) -> Generator[StringCommand]:
     + data: the host's data; a running backup to another URL is ended first, and stays where it is
     """
     seen = host.get_fact(BackupStatus)
-    if seen.running and seen.url.startswith(data["fdb_backup_url"]):
+    if seen.running and status.goes_to(seen.url, data["fdb_backup_url"]):
         host.noop(f"it runs, to {seen.url}")
         return
     abort = f"{config.tool('fdbbackup', f'abort -t {config.TAG}')}\n" if seen.running else ""

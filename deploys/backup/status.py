@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,6 +54,17 @@ def parse(text: str) -> Backup:
         at=int(point.get("EpochSeconds", 0)),
         errors=tuple(str(each.get("Message", each)) for each in document.get("Errors", ())),
     )
+
+
+def goes_to(url: str, wanted: str) -> bool:
+    """Whether a backup at `url` is one to `wanted`, the data's URL.
+
+    Below a file:// URL each has a directory of its own; any other is used as it is (FileBackupAgent.actor.cpp).
+    """
+    if not wanted.startswith("file://"):
+        return url == wanted
+    directory = posixpath.dirname(posixpath.normpath(url.removeprefix("file://")))
+    return url.startswith("file://") and directory == posixpath.normpath(wanted.removeprefix("file://"))
 
 
 def moments(lines: Iterable[str]) -> list[Moment]:

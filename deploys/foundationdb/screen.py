@@ -9,6 +9,7 @@ from typing import Any
 from deploys.foundationdb import status
 from deploys.foundationdb.plan import HostSeen
 from deploys.foundationdb.status import Document, Limits, get
+from ops.table import aligned
 
 MANY = 6  # addresses on one line
 
@@ -175,11 +176,7 @@ def _gates(seen: Mapping[str, Any]) -> list[str]:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return [f"  {line}" for line in aligned(rows, left=range(len(rows[0]))).splitlines()]
 
 
 def _processes(document: Document | None) -> list[Mapping[str, Any]]:

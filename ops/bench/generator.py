@@ -124,10 +124,12 @@ def run(
     seen: list[list[Second]] = [[] for _ in generators]
     try:
         while True:
-            lines = [process.stdout.readline() for process in processes]
-            if not all(lines):
-                said = [words for process in processes if (words := process.stderr.read().strip())]
-                raise Failure(f"bench: {said[0] if said else 'the generator ended without a word'}")
+            lines = []
+            for process in processes:
+                lines.append(process.stdout.readline())
+                if not lines[-1]:  # ended before its time; the others have theirs still before them
+                    said = process.stderr.read().strip()
+                    raise Failure(f"bench: {said or 'the generator ended without a word'}")
             found = [json.loads(line) for line in lines]
             if "late" in found[0]:
                 break

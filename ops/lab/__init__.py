@@ -22,6 +22,7 @@ from ops.lab import machine, network, state
 from ops.lab.plan import LabHost, LabPlan, further_host, lab_plan
 from ops.lab.state import LabFiles
 from ops.progress import say
+from ops.table import aligned
 
 SSH_FAILED = 255  # ssh's own exit code where it did not get through
 
@@ -106,8 +107,10 @@ def print_status(checkout: Path, as_json: bool) -> None:
         print("there is no lab here: ./griddle up")
     else:
         print(f"virtual ip {found['virtual_ip']}, store {found['store']}")
-        for host in found["hosts"]:
-            print(f"{host['name']:<9} {host['address']:<15} {host['state']:<8} {' '.join(host['groups'])}")
+        rows = [
+            (host["name"], host["address"], host["state"], " ".join(host["groups"])) for host in found["hosts"]
+        ]
+        print(aligned(rows, left=range(4)))
 
 
 def ssh_command(checkout: Path, host: LabHost) -> list[str]:
@@ -157,8 +160,10 @@ def move(checkout: Path, name: str, group: str) -> None:
     with state.locked(checkout, "lab move"):
         plan, lab = current_plan(checkout), state.read(checkout)
         host = plan.host(name)
-        if lab.store != "fdb" or (host and not set(host.groups) <= {"fdb", "spare"}) or not (
-            host or further_host(name)
+        if (
+            lab.store != "fdb"
+            or (host and not set(host.groups) <= {"fdb", "spare"})
+            or not (host or further_host(name))
         ):
             raise UserError(f"{name} cannot be moved: only FoundationDB's hosts can, fdb1 to fdb9")
         state.write(checkout, dataclasses.replace(lab, moved={**lab.moved, name: group}))

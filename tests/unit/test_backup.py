@@ -1,13 +1,17 @@
 """FoundationDB's backup: what is read of it, which version a time is, and what is left to do of a restore."""
 
 import json
+import os
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from deploys.backup import config, plan, status
 from deploys.backup.plan import Restore, Seen, Target
 from deploys.backup.status import Backup, Moment
+from deploys.foundationdb import cluster_file
 from ops.errors import UserError
 from ops.fdb.backup import seconds_of
 from tests.unit.clusters import cluster
@@ -74,6 +78,87 @@ def test_a_time_that_no_backup_reaches_is_none():
 def test_notes_are_read_and_half_written_ones_left_out():
     lines = [f"160 65000 {OLD}", f"100 5000 {OLD}", "170 66", ""]
     assert status.moments(lines) == [NOTES[0], NOTES[1]]
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted", "same"),
+    [
+        ("file:///backup/backup-2026-05-02-10-00-00.1", "file:///backup", True),
+        ("file:///backup//backup-2026-05-02", "file:///backup/", True),
+        ("file:///backup2/backup-2026-05-02", "file:///backup", False),
+        ("file:///backup/old/backup-2026-05-02", "file:///backup", False),
+        ("blobstore://k@s3/a?bucket=b", "blobstore://k@s3/a?bucket=b", True),
+        ("blobstore://k@s3/a?bucket=b2", "blobstore://k@s3/a?bucket=b", False),
+        ("file:///backup/backup-1", "blobstore://k@s3/a", False),
+        ("blobstore://k@s3/a", "file:///backup", False),
+    ],
+)
+def test_a_backup_goes_to_where_the_data_say_or_to_another_place(url, wanted, same):
+    assert status.goes_to(url, wanted) is same
+
+
+# --- upkeep
+
+
+class NoAuthority:
+    """Makes no certificates: without fdb_tls nobody asks."""
+
+
+def upkeep_files(**data) -> dict:
+    made = cluster(fdb_backup_keep_days=2, **data)
+    return config.files(made.hosts["metrics1"], cluster_file.parse("a:b@192.0.2.31:4500", "here"), NoAuthority())
+
+
+def upkeep(tmp_path: Path, *arguments: str) -> str:
+    """Run it beside a database whose backup has reached version 9000; what it asked FoundationDB's tools for."""
+    document = {
+        "LatestRestorablePoint": {"Version": 9000, "EpochSeconds": 1100, "Timestamp": "x"},
+        "DestinationURL": NEW,
+    }
+    (tmp_path / "status").write_text(json.dumps(document, separators=(",", ":")))
+    runuser = (
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\ncase "$*" in *" status "*) cat {tmp_path}/status ;; esac\n'
+    )
+    (tmp_path / "runuser").write_text(runuser)
+    (tmp_path / "runuser").chmod(0o755)
+    script = upkeep_files()[config.UPKEEP].content.replace(config.TIMES, f"{tmp_path}/times")
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", script, "upkeep", *arguments], check=True, env=environment, timeout=20)
+    return (tmp_path / "asked").read_text()
+
+
+def test_each_minute_notes_a_time_once_and_expires_nothing(tmp_path):
+    assert "expire" not in upkeep(tmp_path) + upkeep(tmp_path)
+    assert (tmp_path / "times").read_text() == f"1100 9000 {NEW}\n"
+
+
+def test_notes_that_are_too_old_go(tmp_path):
+    (tmp_path / "times").write_text("".join(f"{at} 1 {OLD}\n" for at in range(3 * 24 * 60)))
+    upkeep(tmp_path)
+    lines = (tmp_path / "times").read_text().splitlines()
+    assert (len(lines), lines[-1]) == (2 * 24 * 60, f"1100 9000 {NEW}")
+
+
+def test_what_is_old_expires_at_whatever_hour_the_timer_runs_it(tmp_path):
+    assert f"-d {NEW} --delete-before-days 2" in upkeep(tmp_path, "expire")
+
+
+def test_it_expires_once_a_day_also_on_a_host_that_was_off_at_that_time(tmp_path):
+    files = upkeep_files()
+    timers = {
+        Path(path).name: file.content for path, file in files.items() if path.endswith((".timer", ".service"))
+    }
+    assert {*config.TIMERS} <= timers.keys()
+    for name, content in timers.items():
+        (tmp_path / name).write_text(content.replace(config.UPKEEP, "/bin/true"))
+    expire = timers["griddle-backup-expire.timer"].splitlines()
+    assert "OnCalendar=daily" in expire and "Persistent=true" in expire
+    assert f"ExecStart={config.UPKEEP} expire" in timers["griddle-backup-expire.service"].splitlines()
+    for timer in config.TIMERS:
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", str(tmp_path / timer)], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- restore

@@ -7,21 +7,20 @@ import random
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ops import cli
 from ops.bench import charts, compare, generator, html, read, results, where
 from ops.bench.generator import Offered, Second, histogram
 from ops.errors import UserError
 from tests.unit.stalling import Stalling
 
-ROOT = Path(__file__).resolve().parents[2]
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler (Debian package gcc)")
 
 
@@ -116,6 +115,20 @@ def test_what_is_never_answered_counts_with_the_time_it_waited(program: Path) ->
     assert whole.errors["timeout"] > 0
     assert sum(whole.errors.values()) == whole.due
     assert generator.percentile_ms(whole.latency, 50) > 250
+
+
+@needs_compiler
+@pytest.mark.parametrize("first", [True, False])
+def test_one_generator_that_fails_ends_the_run(program: Path, first: bool) -> None:
+    server, started = Stalling(None), time.monotonic()
+    good = Offered("127.0.0.1", server.port, "direct", 50, 0, 30, 9, 4)
+    bad = Offered("nowhere", server.port, "direct", 50, 0, 30, 9, 4)
+    try:
+        with pytest.raises(read.Failure, match="out of range"):
+            generator.run(program, [bad, good] if first else [good, bad])
+    finally:
+        server.stop()
+    assert time.monotonic() - started < 10
 
 
 @needs_compiler
@@ -256,29 +269,27 @@ def test_what_ran_differently_is_said() -> None:
     assert "95 % interval" in html.compare(found)
 
 
-def test_compare_by_the_command_line(tmp_path: Path) -> None:
+def griddle(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The command line in this process, where `saved` says what results/ is; its exit code."""
+    monkeypatch.setattr("sys.argv", ["griddle", *arguments])
+    return cli.main()
+
+
+def test_compare_by_the_command_line(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw = random.Random(7)
     for name in "ab":
-        (tmp_path / f"{name}.json").write_text(json.dumps(a_run(draw)))
-    (tmp_path / "path.json").write_text('{"rows": []}')
-
-    def griddle(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ops.cli", "bench", "compare", *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-
-    done = griddle(str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--json")
-    page = ROOT / "results" / "compare-a-b.html"
-    assert [row["name"] for row in json.loads(done.stdout)["lanes"]["direct"]["rows"]][:3] == ["p50", "p90", "p99"]
-    assert page.is_file()
-    page.unlink()
-    for wrong in ("none", str(tmp_path / "path.json")):
-        done = griddle(wrong, str(tmp_path / "b.json"))
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("griddle: ")
+        (saved / f"{name}.json").write_text(json.dumps(a_run(draw)))
+    (saved / "path.json").write_text('{"rows": []}')
+    assert griddle(monkeypatch, "bench", "compare", "a", str(saved / "b.json"), "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["lanes"]["direct"]["rows"]
+    assert [row["name"] for row in rows][:3] == ["p50", "p90", "p99"]
+    assert (saved / "compare-a-b.html").is_file()
+    for wrong in ("none", "path"):
+        assert griddle(monkeypatch, "bench", "compare", wrong, "b") == 2
+        out, said = capsys.readouterr()
+        assert (out, said.startswith("griddle: ")) == ("", True)
 
 
 def test_cpu_time_by_role_is_the_units_of_each() -> None:

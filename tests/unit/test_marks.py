@@ -90,6 +90,13 @@ def test_a_span_says_what_came_of_it(cluster, webhook, tmp_path):
     assert any("fdb upgrade: begins" in text for text in texts)
 
 
+def test_a_detail_does_not_take_the_place_of_a_marks_own_label(cluster, tmp_path):
+    with marks.span(cluster(), "deploy", "all", id="mine") as details:
+        details |= {"phase": "mine", "outcome": "mine", "title": "mine", "at": "app"}
+    end = next(line for line in log_of(tmp_path, 2) if 'phase="end"' in line)
+    assert "mine" not in end and 'at="app"' in end
+
+
 def test_a_webhook_that_never_answers_costs_nothing(cluster, tmp_path):
     with socket.socket() as deaf:  # accepts, and says nothing
         deaf.bind(("127.0.0.1", 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -38,7 +39,8 @@ FOUND = [
     *(row("etcd_leader", 1, host=f"app{n}") for n in (1, 3)),
     row("fdb_up", 1), row("fdb_gate", 1, gate="available"), row("fdb_gate", 0, gate="data lag, seconds"),
     row("fdb_version", 5, version="7.3.77"),
-    row("mark", 1000.0, kind="deploy", title="all", id="x", phase="end", outcome="failed"),
+    row("mark", 1000.0, kind="deploy", title="all", id="x", phase="end", outcome="failed", at="etcd | gate",
+        seconds="mine", by="anna"),
     row("mark", 2000.0, kind="flag", title="lane", id="y", phase="point"),
     row("mark_took", 52.1, kind="deploy", title="all", id="x", phase="end", outcome="failed"),
 ]  # fmt: skip
@@ -74,7 +76,10 @@ def test_the_document_names_releases_versions_gates_and_marks() -> None:
     assert document["versions"] == {"foundationdb": {"7.3.77": 5}, "etcd": {"3.4.23": 2}}
     assert document["gates"]["foundationdb"] == {"available": True, "data lag, seconds": False}
     assert [mark["title"] for mark in document["marks"]] == ["lane", "all"]
-    assert document["marks"][1]["seconds"] == 52.1
+    assert document["marks"][1] == {
+        "at": 1000.0, "seconds": 52.1, "kind": "deploy", "title": "all", "phase": "end", "outcome": "failed",
+        "reason": "", "by": "anna",
+    }  # fmt: skip
 
 
 def test_the_screen_fits_and_says_what_is_wrong() -> None:
@@ -91,6 +96,26 @@ def test_the_screen_fits_and_says_what_is_wrong() -> None:
     assert "down" in red and "data lag, seconds" in red and "all: failed in 52 s" in red
     assert ("etcd: 2 of 3 members see a leader", "yellow") in painted
     assert "2 h ago" in text and "FLAGS       none" in text
+
+
+def test_samples_that_lack_a_label_or_a_number_are_no_reason_to_show_nothing() -> None:
+    odd = [row(q, "+Inf") for q in ("promise/now/p99_ms", "cpu")]
+    odd += [
+        row(q, 1.0) for q in ("heard", "worker", "etcd", "etcd_leader", "fdb_gate", "fdb_version", "mark", "new")
+    ]
+    document = seen(odd)
+    json.dumps(document, allow_nan=False)
+    assert status.screen(document)
+
+
+def test_long_names_stand_in_columns() -> None:
+    names = {"proxies": [("p", {"address": "192.0.2.1"})], "metrics": [("metrics-1.example.net", {})]}
+    ours = model.from_file(Path("prod.py"), names | {"apps": [("a-long-name-of-an-app-host", {})]}, {})
+    lines = status.screen(status.read(ours, dict.fromkeys(ours.hosts, True), [], None)).splitlines()
+    heads = next(line for line in lines if line.startswith("HOSTS"))
+    rows = [line for line in lines if line.strip().split(" ")[0] in ours.hosts]
+    assert len(rows) == 3
+    assert {line.index("silent") for line in rows} == {heads.index("state")}
 
 
 def test_the_promise_is_the_inventorys() -> None:
@@ -116,7 +141,8 @@ def test_without_metrics_the_hosts_are_shown_all_the_same() -> None:
 
 def test_dead_hosts_and_a_hanging_store_cost_under_three_seconds(tmp_path: Path, monkeypatch) -> None:
     """A listening socket with a full queue answers nothing at all, as a host without power does."""
-    (tmp_path / "ssh").write_text("#!/bin/sh\nexec sleep 30\n")
+    ssh = shutil.which("ssh")
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\n[ "$1" != -G ] || exec {ssh} "$@"\nexec sleep 30\n')
     (tmp_path / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with socket.socket() as full:
