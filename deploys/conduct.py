@@ -21,7 +21,7 @@ from pyinfra import host, inventory, state
 from pyinfra.api import OperationError, StringCommand, operation
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import lock, model, probe, tree, units
+from deploys import lock, model, probe, shell, tree, units
 from deploys.agent.config import CONTROL
 from deploys.etcd.gateway import Gateway
 from deploys.facts import Tree
@@ -253,7 +253,7 @@ def hosts(names: Iterable[str]) -> list[PyinfraHost]:
 def run(on: PyinfraHost, command: str, what: str, seconds: int = 60, stdin: Any = None) -> list[str]:
     """Run a shell command as root now; its output's lines. Raises Failure with what was seen."""
     ok, output = on.run_shell_command(
-        StringCommand("sh", "-c", shlex.quote(command)),
+        StringCommand(shell.command(command)),
         _sudo=True,
         _timeout=seconds,
         **({"_stdin": stdin} if stdin is not None else {}),

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Mapping
 from pyinfra import host
 from pyinfra.api import OperationError, StringCommand, operation
 
-from deploys import tree, units
+from deploys import shell, tree, units
 from deploys.facts import MissingPackages, MissingUsers, Tree, Units
 from deploys.shell import exclusive
 from deploys.tree import Directory, Entry, File, Link
@@ -36,9 +36,7 @@ def run_checked(command: str, what: str, timeout: int = 600) -> list[str]:
     :raises OperationError: it failed. That stops the whole run at once, which a failed command of an
         operation does not while the operation runs serially; gates need it.
     """
-    ok, output = host.run_shell_command(
-        StringCommand("sh", "-c", shlex.quote(command)), _sudo=True, _timeout=timeout
-    )
+    ok, output = host.run_shell_command(StringCommand(shell.command(command)), _sudo=True, _timeout=timeout)
     if not ok:
         seen = " / ".join(line.strip() for line in output.output.splitlines()[-12:] if line.strip())
         raise OperationError(f"{host.name}: {what}: {seen or 'no output'}")
@@ -105,12 +103,12 @@ def installed_files(
 
     + component: names the staging tree
     + files: {absolute path: File, Link or Directory}
-    + directories: {absolute path: (mode, owner, group)}
+    + directories: {absolute path: (mode, owner, group)}; those above files and these are root's, with mode 755
     + validate: a shell command; ``{root}`` is the staged tree that holds all of ``files``. If it fails,
       nothing is replaced and the host fails with its output.
     """
-    wanted: dict[str, Entry] = {path: Directory(*spec) for path, spec in (directories or {}).items()}
-    wanted.update(files)
+    listed: dict[str, Entry] = {path: Directory(*spec) for path, spec in (directories or {}).items()}
+    wanted = tree.with_parents(listed | dict(files))
     changed = tree.differing(wanted, host.get_fact(Tree, paths=sorted(wanted)))
     if not changed:
         host.noop(f"{component}'s files are as wanted")

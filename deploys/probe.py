@@ -12,6 +12,8 @@ import gevent
 from pyinfra.api import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 
+from deploys import shell
+
 PER_SECOND = 10
 LONGEST_SECONDS = 3600
 PID = "/run/griddle-probe.pid"
@@ -27,13 +29,11 @@ class Probe:
 
     def __init__(self, on: PyinfraHost, url: str) -> None:
         self._on = on
-        self._asking = gevent.spawn(
-            on.run_shell_command, StringCommand("sh", "-c", shlex.quote(script(url))), _sudo=True
-        )
+        self._asking = gevent.spawn(on.run_shell_command, StringCommand(shell.command(script(url))), _sudo=True)
 
     def stop(self) -> dict[str, Any] | None:
         """What it saw; None if nothing."""
-        self._on.run_shell_command(StringCommand(f"kill $(cat {PID})"), _sudo=True)
+        self._on.run_shell_command(StringCommand(shell.command(f"kill $(cat {PID})")), _sudo=True)
         self._asking.join(timeout=10)
         if not self._asking.ready() or self._asking.exception:
             self._asking.kill()

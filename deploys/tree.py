@@ -87,6 +87,44 @@ def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
     }
 
 
+# Directories of every Debian. Other ones above our files are ours to make, or a package's that are the same.
+_OF_THE_SYSTEM = {
+    *(
+        "/",
+        "/etc",
+        "/home",
+        "/opt",
+        "/root",
+        "/run",
+        "/usr",
+        "/usr/lib",
+        "/usr/share",
+        "/var",
+        "/var/lib",
+        "/var/log",
+    ),
+    *("/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/local/sbin"),
+    *("/etc/default", "/etc/logrotate.d", "/etc/security", "/etc/security/limits.d", "/etc/sudoers.d"),
+    *("/etc/systemd", "/etc/systemd/system"),
+}
+
+
+def with_parents(wanted: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entries, and every directory above a file as one that everybody may pass, unless it is given otherwise.
+
+    Homes are left out (who manages a file in one says what its directories are), and so is what lies above a
+    directory alone, which may be on a disk of somebody's own.
+    """
+    above = {
+        str(parent)
+        for path, entry in wanted.items()
+        if not isinstance(entry, Directory)
+        for parent in PurePosixPath(path).parents
+        if str(parent) not in _OF_THE_SYSTEM and not parent.is_relative_to("/home")
+    }
+    return {path: Directory() for path in sorted(above)} | dict(wanted)
+
+
 def differing(wanted: Mapping[str, Entry], seen: Mapping[str, Seen]) -> list[str]:
     """Paths whose state is not the wanted one, sorted."""
     return sorted(path for path, entry in wanted.items() if not _matches(entry, seen.get(path)))
@@ -99,7 +137,8 @@ def _matches(entry: Entry, seen: Seen | None) -> bool:
         return seen.kind == "l" and seen.target == entry.target
     owners_match = (seen.mode, seen.owner, seen.group) == (entry.mode, entry.owner, entry.group)
     if isinstance(entry, Directory):
-        return seen.kind == "d" and owners_match
+        # somebody may have moved it to another disk; what the link leads to is theirs
+        return seen.kind == "l" or (seen.kind == "d" and owners_match)
     return seen.kind == "f" and owners_match and seen.sha256 == hashlib.sha256(entry.data).hexdigest()
 
 
@@ -125,9 +164,7 @@ def archive(wanted: Mapping[str, Entry]) -> str:
     return base64.encodebytes(buffer.getvalue()).decode()
 
 
-def put_command(
-    component: str, wanted: Mapping[str, Entry], changed: Iterable[str], validate: str | None
-) -> str:
+def put_command(component: str, wanted: Mapping[str, Entry], changed: Iterable[str], validate: str | None) -> str:
     """A shell script (its standard input is `archive`) that puts the changed paths in place.
 
     Everything is unpacked and validated in a staging tree first; ``{root}`` in ``validate`` stands for it.
@@ -143,13 +180,12 @@ def put_command(
     ]
     if validate:
         lines.append(f"({validate.replace('{root}', root)})")
-    for path in changed:
+    for path in sorted(changed):  # a directory comes before what is in it
         entry, quoted = wanted[path], shlex.quote(path)
         if isinstance(entry, Directory):
             lines.append(f"install -d -m {entry.mode} -o {entry.owner} -g {entry.group} {quoted}")
         else:
-            parent = shlex.quote(str(PurePosixPath(path).parent))
             staged, fresh = shlex.quote(f"{root}{path}"), shlex.quote(f"{path}.griddle-new")
-            lines += [f"mkdir -p {parent}", f"cp -dp {staged} {fresh}", f"mv -fT {fresh} {quoted}"]
+            lines += [f"cp -dp {staged} {fresh}", f"mv -fT {fresh} {quoted}"]
     lines.append('rm -rf "$root"')
     return "\n".join(lines)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from deploys.model import Cluster
+from deploys.shell import CURL
 from ops import hosts
 from ops.paths import CLUSTERS, ROOT
 from ops.progress import say
@@ -159,7 +160,7 @@ def deliver(order: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _to_store(ssh: list[str], port: int, text: str) -> None:
-    post = f"curl -fsS --max-time 3 --data-binary @- http://127.0.0.1:{port}/api/v1/import/prometheus"
+    post = f"{CURL} -f --max-time 3 --data-binary @- http://127.0.0.1:{port}/api/v1/import/prometheus"
     done = subprocess.run([*ssh, post], input=text, capture_output=True, text=True, timeout=STORE_SECONDS)
     if done.returncode:
         raise OSError(done.stderr.strip() or f"exit code {done.returncode}")

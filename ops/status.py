@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from deploys.model import GROUPS, Cluster, Host
+from deploys.shell import CURL
 from ops import hosts
 from ops.errors import Failure
 from ops.table import padded
@@ -92,7 +93,7 @@ def gather(cluster: Cluster, seconds: float = STORE_SECONDS) -> dict[str, Any]:
 def _ask_store(cluster: Cluster, seconds: float) -> list[dict[str, Any]]:
     (store,) = cluster.group("metrics")
     url = f"http://127.0.0.1:{store.data['metrics_http_port']}/api/v1/query"
-    script = f"curl -fsS --max-time {seconds:g} --data-urlencode query@- {shlex.quote(url)}"
+    script = f"{CURL} -f --max-time {seconds:g} --data-urlencode query@- {shlex.quote(url)}"
     done = hosts.run(store, script, seconds=seconds, stdin=query(store.data["metrics_promise_ms"]).encode())
     if done.returncode:
         said = (done.stderr or b"").decode(errors="replace").strip().splitlines()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops import artifacts, lab
+from ops.direct import urlopen
 from ops.errors import Failure, UserError
 from ops.lab import state
 from ops.lab.plan import LabPlan
@@ -147,10 +148,8 @@ def smoke(plan: LabPlan, seconds: float = _SMOKE_SECONDS) -> None:
 
 def _lane_problem(virtual_ip: str, lane: str) -> str | None:
     url = profile_url(virtual_ip)
-    # This machine's proxy settings are for the outside.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, headers={"X-Lane": lane}), timeout=2) as answer:
+        with urlopen(urllib.request.Request(url, headers={"X-Lane": lane}), timeout=2) as answer:
             answer.read()
             return answer_problem(url, lane, answer.status, answer.headers)
     except urllib.error.HTTPError as error:

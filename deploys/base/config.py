@@ -17,9 +17,7 @@ def files(host: Host, profile: list[Setting]) -> dict[str, File]:
     """Every file of the component."""
     limits = [setting for setting in profile if setting.table == "limit"]
     wanted = {
-        "/etc/griddle/kernel-profile.tsv": File(
-            "".join(f"{s.table}\t{s.key}\t{s.value}\n" for s in profile)
-        ),
+        "/etc/griddle/kernel-profile.tsv": File("".join(f"{s.table}\t{s.key}\t{s.value}\n" for s in profile)),
         "/etc/griddle/data-disks": File(
             "".join(f"{device} {point}\n" for point, device in sorted(host.data["base_data_disks"].items()))
         ),
@@ -47,6 +45,18 @@ def files(host: Host, profile: list[Setting]) -> dict[str, File]:
     if keys := host.data["base_deploy_keys"]:
         user = host.data["ssh_user"]
         wanted[f"/home/{user}/.ssh/authorized_keys"] = File("".join(f"{k}\n" for k in keys), "600", user, user)
+    return wanted
+
+
+def directories(host: Host) -> dict[str, tuple[str, str, str]]:
+    wanted = {
+        "/etc/griddle": ("755", "root", "root"),
+        "/var/lib/griddle": ("755", "root", "root"),
+        "/var/log/griddle": ("750", "griddle", "adm"),
+    }
+    if host.data["base_deploy_keys"]:
+        user = host.data["ssh_user"]
+        wanted[f"/home/{user}/.ssh"] = ("700", user, user)
     return wanted
 
 

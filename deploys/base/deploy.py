@@ -56,11 +56,7 @@ def configure() -> None:
         name="base | kernel profile, limits, logs, deploy user",
         component="base",
         files=config.files(this, profiles.load(this.data["base_profile"])),
-        directories={
-            "/etc/griddle": ("755", "root", "root"),
-            "/var/lib/griddle": ("755", "root", "root"),
-            "/var/log/griddle": ("750", "griddle", "adm"),
-        },
+        directories=config.directories(this),
         validate="visudo -cqf {root}/etc/sudoers.d/" + this.data["ssh_user"],
     )
 

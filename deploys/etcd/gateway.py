@@ -13,6 +13,7 @@ from typing import Any
 from pyinfra.api import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 
+from deploys import shell
 from deploys.etcd.config import ETCD_PKI
 from ops.errors import Failure
 
@@ -35,7 +36,7 @@ class Gateway:
         problem = "no etcd host is connected"
         for host in list(self._hosts):
             ok, output = host.run_shell_command(
-                StringCommand(curl(path, self._port)),
+                StringCommand(shell.command(curl(path, self._port))),
                 _sudo=True,
                 _stdin=json.dumps(content),
                 _timeout=CALL_SECONDS + 5,

@@ -86,7 +86,7 @@ def lua() -> dict[str, float]:
             raise UserError("nginx with Lua is missing (nginx-light, libnginx-mod-http-lua)") from None
         try:
             url = "http://localhost/v1/profiles/p1"
-            ask = ["curl", "-fsS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1"]
+            ask = ["curl", "--noproxy", "*", "-fsS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1"]
             while not socket.exists() and nginx.poll() is None:
                 time.sleep(0.05)
             done = subprocess.run([*ask, "--unix-socket", str(socket), url], capture_output=True, text=True)

@@ -27,6 +27,7 @@ from ops import hosts
 from ops.bench import generator, html, load, results, where
 from ops.bench.generator import Offered, Second
 from ops.bench.processes import busy_ns, children_ns
+from ops.direct import urlopen
 from ops.errors import Failure, UserError
 from ops.progress import say, step
 from ops.table import aligned
@@ -228,9 +229,8 @@ def saturated(target: Target, plan: Plan, say_now: Callable[[str], None]) -> dic
 def check_lane(target: Target, lane: str, profiles: int) -> None:
     """Raises UserError where the target does not answer, or answers by another lane than is asked for."""
     url = f"http://{target.address}:{target.port}/v1/profiles/p{profiles - 1}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, headers={"X-Lane": lane}), timeout=5) as answer:
+        with urlopen(urllib.request.Request(url, headers={"X-Lane": lane}), timeout=5) as answer:
             answer.read()
             by = answer.headers.get("X-Lane", lane)
     except urllib.error.HTTPError as error:

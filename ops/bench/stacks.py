@@ -21,6 +21,7 @@ from nginx.render import FrontAddress
 from ops import dev
 from ops.bench.peers.engine import write_file
 from ops.bench.processes import Process
+from ops.direct import urlopen
 from ops.errors import Failure
 from ops.paths import ROOT
 from ops.stores import listens, wait_until
@@ -290,7 +291,7 @@ def _answers(running: Running, lane: str) -> bool:
         f"http://127.0.0.1:{running.port}/v1/profiles/p1", headers={"X-Lane": lane} if lane else {}
     )
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urlopen(request, timeout=5) as answer:
             return b'"id":"p1"' in answer.read() and (not lane or answer.headers["X-Lane"] == lane)
     except (urllib.error.URLError, OSError):
         return False

@@ -1,9 +1,102 @@
+import re
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pytest
+
 from deploys import shell
+from deploys.metrics import exporter
+from ops.direct import urlopen
+
+ROOT = Path(__file__).resolve().parents[2]
+NOWHERE = "http://127.0.0.1:9"
+SOMEBODYS = {
+    "PATH": "/bin", "HOME": "/root", "LANG": "de_DE.UTF-8", "LC_ALL": "tr_TR.UTF-8", "TAR_OPTIONS": "--verbose",
+    **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE),
+}  # fmt: skip
+
+
+def run(script, **environment):
+    """What a script prints that is run as hosts run it, in a session with a umask and settings of its own."""
+    session = {"env": SOMEBODYS | environment, "umask": 0o027}
+    done = subprocess.run(["sh", "-c", shell.command(script)], **session, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def server():
+    """Something that answers "here" to everything; its address."""
+
+    asked = []
+
+    class Here(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"here")
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Here) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}", asked
+        listening.shutdown()
+        thread.join()
+
+
+def test_no_script_depends_on_the_session_that_it_runs_in(tmp_path):
+    run(f"mkdir {tmp_path}/made; echo x > {tmp_path}/file")
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+    seen = dict(line.split("=", 1) for line in run("env").splitlines())
+    assert seen["PATH"].split(":")[:3] == ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin"]
+    assert seen["LC_ALL"] == "C.UTF-8"
+    assert not {"LANG", "TAR_OPTIONS"} & seen.keys()
+    assert run("ls /nowhere 2>&1 || true") == "ls: cannot access '/nowhere': No such file or directory\n"
+
+
+def test_what_asks_the_cluster_itself_goes_by_no_proxy(server, monkeypatch):
+    url, asked = server
+    assert run(f"curl -fsS {url}") == "here"
+    python = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+    assert run(f"{sys.executable} -c '{python}' {url}") == "here\n"
+    by_hand = subprocess.run(["sh", "-c", f"{shell.CURL} -f {url}"], env=SOMEBODYS, capture_output=True, text=True)
+    assert by_hand.stdout == "here"
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, NOWHERE)
+    assert urlopen(url, timeout=5).read() == b"here"
+    exporter.post(f"{url}/exported", ["a 1"])
+    assert "/exported" in asked
+
+
+def test_apt_alone_asks_its_mirrors_by_the_hosts_own_proxies():
+    seen = run(f"{shell.WITH_PROXIES}; env", no_proxy="mirror.example")
+    lines = seen.splitlines()
+    assert {f"http_proxy={NOWHERE}", f"https_proxy={NOWHERE}", "no_proxy=mirror.example"} <= {*lines}
+    assert not any(line.startswith("NO_PROXY") for line in lines)
+
+
+def test_nothing_reaches_hosts_or_the_cluster_but_in_these_ways():
+    """Commands: operations and facts by pyinfra's setting, the others by `shell.command`. Requests: directly."""
+    assert "config.SHELL = shell.EXECUTABLE" in (ROOT / "config.py").read_text()
+    for path in [*ROOT.glob("deploys/**/*.py"), *ROOT.glob("ops/**/*.py")]:
+        text = path.read_text()
+        for call in re.finditer(r"run_shell_command[(,]\s*\S+", text):
+            assert "StringCommand(shell.command(" in text[call.start() : call.end() + 60], (path, call[0])
+        outside = {"ops/artifacts.py", "ops/marks.py"}  # packages from their vendor, the operator's webhook
+        if str(path.relative_to(ROOT)) not in outside:
+            assert "request.urlopen" not in text, path
 
 
 def test_a_script_waits_for_the_one_before_it(tmp_path):

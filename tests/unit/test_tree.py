@@ -56,3 +56,39 @@ def test_nothing_is_replaced_before_the_validation_has_passed():
     validation = script.index("(nginx -t -c /var/lib/griddle/staging/nginx/etc/a)")
     assert script[0] == "set -eu"
     assert validation < min(i for i, line in enumerate(script) if line.startswith(("mv ", "cp ")))
+
+
+def test_directories_above_files_are_mended(tmp_path, monkeypatch):
+    """One that a session with umask 027 has made shuts services out of what is in it."""
+    monkeypatch.setattr(tree, "_OF_THE_SYSTEM", {str(path) for path in (tmp_path, *tmp_path.parents)})
+    owner = {"owner": tmp_path.owner(), "group": tmp_path.group()}
+    script = tmp_path / "lib" / "griddle" / "deep" / "script"
+    wanted = tree.with_parents(
+        {str(script): File("x", **owner), f"{tmp_path}/own/data": Directory("700", **owner)}
+    )
+    assert str(tmp_path / "own") not in wanted, "what is above somebody's own directory is not ours"
+    assert wanted[f"{tmp_path}/own/data"] == Directory("700", **owner)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "griddle").mkdir(mode=0o750)
+
+    seen = look(*wanted)
+    changed = tree.differing(wanted, seen)
+    assert str(tmp_path / "lib") not in changed
+    put = tree.put_command("test", wanted, changed, None).replace("/var/lib/griddle", str(tmp_path / "state"))
+    put = put.replace(" --same-owner", " --no-same-owner")
+    subprocess.run(["sh", "-c", f"umask 022\n{put}"], input=tree.archive(wanted), text=True, check=True)
+    assert script.read_text() == "x"
+    assert [oct(path.stat().st_mode)[-3:] for path in (script, *script.parents[:3])] == [
+        "644",
+        "755",
+        "755",
+        "755",
+    ]
+    assert tree.differing(wanted, look(*wanted)) == []
+
+
+def test_a_directory_that_somebody_moved_to_another_disk_is_left_alone():
+    assert tree.differing({"/opt/x": Directory()}, {"/opt/x": Seen("l", "777", "root", "root", "/srv/x")}) == []
+    assert tree.with_parents({"/home/deploy/.ssh/authorized_keys": File("")}).keys() == {
+        "/home/deploy/.ssh/authorized_keys"
+    }
