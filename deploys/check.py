@@ -3,123 +3,241 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deploys import model, releases
+from deploys import forms, model, releases
 from deploys.backup import config as backup
+from deploys.config import ports
 from deploys.foundationdb import config as foundationdb
-from deploys.metrics import config as metrics
-from deploys.model import Cluster
+from deploys.model import Cluster, Host
+from deploys.settings import CLUSTER, OTHER_CONNECTORS, RUN, SETTINGS
 from ops.errors import UserError
 from tuning import profiles
 
 # Coordinators for surviving R - 1 failures: 2R - 1, each on a machine of its own.
 # FoundationDB documentation, administration.rst.
-COORDINATORS = {"single": 1, "double": 3, "triple": 5}
-
-# What deploys/fdb_*.py are asked to do, by --data alone.
-OPERATIONS_KEYS = {"join", "leave", "coordinators", "backup", "to_version", "to_time", "replace_data"}
+COORDINATORS = {name: 2 * replicas - 1 for name, replicas in foundationdb.REPLICAS.items()}
 
 COMPONENTS = {path.parent.name for path in Path(__file__).parent.glob("*/deploy.py")} | {"smoke"}
 
+# Where the kernel takes a port for an outgoing connection, if no profile says otherwise (ip-sysctl).
+OUTGOING_PORTS = "32768 60999"
+SHOWN_CHARACTERS = 80  # of a value that is refused
+
 
 def problems(cluster: Cluster) -> list[str]:
-    """What is wrong with a cluster's hosts and data, as lines for the operator; empty if nothing is."""
-    found = [*_hosts(cluster), *_groups(cluster)]
-    return found or [*_data(cluster)]
+    """What is wrong with a cluster's hosts and data, as lines for the operator; empty if nothing is.
+
+    Whether values agree with each other is looked at only once each of them has its form.
+    """
+    return [*_hosts(cluster), *_groups(cluster), *_values(cluster)] or [*_agreement(cluster)]
 
 
-def _hosts(cluster: Cluster) -> list[str]:
-    found, by_address = [], defaultdict(list)
+def _hosts(cluster: Cluster) -> Iterator[str]:
+    by_address = defaultdict(list)
     for host in cluster.hosts.values():
-        try:
-            ipaddress.IPv4Address(host.address)
-        except ValueError:
-            found.append(f"host {host.name}: address {host.address!r} is not an IPv4 address")
-            continue
         by_address[host.address].append(host.name)
-    found += [
-        f"address {address} belongs to {' and '.join(names)}; every host needs its own"
-        for address, names in by_address.items()
-        if len(names) > 1
-    ]
-    if (virtual := cluster.data.get("proxy_virtual_ip")) in by_address:
-        found.append(f"proxy_virtual_ip {virtual} is the address of {by_address[virtual][0]}")
-    return found
+        if [*forms.HOST_NAME.faults(host.name)]:
+            yield f"host {host.name!r}: {forms.HOST_NAME.words} is needed"
+    for address, names in by_address.items():
+        if address and len(names) > 1:
+            yield f"address {address} belongs to {' and '.join(names)}; every host needs its own"
 
 
-def _groups(cluster: Cluster) -> list[str]:
-    found = []
+def _groups(cluster: Cluster) -> Iterator[str]:
     count = {name: len(cluster.group(name)) for name in model.GROUPS}
     if count["etcd"] % 2 == 0:
-        found.append(f"group etcd has {count['etcd']} members; an odd number keeps a majority (3 or 5)")
-    found += [f"group {name} has no host" for name in ("proxies", "apps") if not count[name]]
-    found += [
-        f"host {host.name} is in the groups fdb and spare; it is part of the database or not"
-        for host in cluster.group("spare")
-        if "fdb" in host.groups
-    ]
-    found += [
-        f"host {host.name} is in proxies and in metrics; nginx serves reads there or the board, not both"
-        for host in cluster.group("proxies")
-        if "metrics" in host.groups
-    ]
+        yield f"group etcd has {count['etcd']} members; an odd number keeps a majority (3 or 5)"
+    for name in ("proxies", "apps"):
+        if not count[name]:
+            yield f"group {name} has no host"
+    for host in cluster.group("spare"):
+        if "fdb" in host.groups:
+            yield f"host {host.name} is in the groups fdb and spare; it is part of the database or not"
+    for host in cluster.group("proxies"):
+        if "metrics" in host.groups:
+            yield f"host {host.name} is in proxies and in metrics; nginx serves reads there or the board, not both"
     if count["metrics"] != 1:
-        found.append(f"group metrics has {count['metrics']} hosts; exactly 1 is needed")
-    return found
+        yield f"group metrics has {count['metrics']} hosts; exactly 1 is needed"
 
 
-def _data(cluster: Cluster) -> list[str]:
-    data, found = cluster.data, []
-    engine = data.get("store_engine")
-    if engine not in model.ENGINES:
-        found.append(f"store_engine {engine!r} does not exist; one of: {', '.join(model.ENGINES)}")
-    if engine == "fdb":
-        redundancy = data.get("fdb_redundancy")
-        hosts = len(cluster.group("fdb"))
-        if redundancy not in COORDINATORS:
-            found.append(f"fdb_redundancy {redundancy!r} does not exist; one of: {', '.join(COORDINATORS)}")
-        elif hosts < COORDINATORS[redundancy]:
-            found.append(
-                f"{redundancy} needs {COORDINATORS[redundancy]} coordinators, one per host; group fdb has {hosts}"
-            )
+def _values(cluster: Cluster) -> Iterator[str]:
+    """Every key of every host against the table: one line for each place where something wrong was set."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for host in cluster.hosts.values():
+        for line, source in _host_values(host):
+            found[line].append(source)
+    for line, sources in found.items():
+        hosts = [source.removeprefix("host ") for source in sources if source.startswith("host ")]
+        for source in [source for source in dict.fromkeys(sources) if not source.startswith("host ")]:
+            yield f"{source}: {line}"
+        if hosts:
+            yield f"host{'s' * (len(hosts) > 1)} {', '.join(hosts)}: {line}"
+    for key, setting in SETTINGS.items():
+        if setting.scope == CLUSTER:
+            by_value: dict[str, list[str]] = defaultdict(list)
+            for host in cluster.hosts.values():
+                if key in host.data:
+                    by_value[_shown(key, host.data[key])].append(host.name)
+            if len(by_value) > 1:
+                differing = "; ".join(f"{value} on {', '.join(names)}" for value, names in by_value.items())
+                yield f"{key} is the cluster's, the same on all hosts, and differs: {differing}"
+
+
+def _host_values(host: Host) -> Iterator[tuple[str, str]]:
+    """(what is wrong, where it was set)"""
+    for key, value in host.data.items():
+        source = host.sources.get(key, f"host {host.name}")
+        if not isinstance(key, str) or key.startswith(("_", *OTHER_CONNECTORS)):
+            continue  # of pyinfra's own
+        if (setting := SETTINGS.get(key)) is None:
+            yield f"{key}: no such key{_near(key, set(SETTINGS))}", source
+            continue
+        if setting.scope == RUN and source != "--data":
+            yield f"{key} is for one run, by --data {key}=...", source
+        for fault in setting.form.faults(value):
+            yield f"{key}{fault.where} is {_shown(key, fault.value)}; {fault.words} is needed", source
+    for key, setting in SETTINGS.items():
+        if (setting.on == "all" or setting.on in host.groups) and key not in host.data:
+            yield f"{key} is not set", f"host {host.name}"
+
+
+def _shown(key: str, value: Any) -> str:
+    """A value in an error: on one line, not too long, and no secret."""
+    if SETTINGS[key].secret and value:
+        return "(a secret)"
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def _agreement(cluster: Cluster) -> Iterator[str]:
+    """Values that are good alone and cannot be together."""
+    data = cluster.data
+    for host in cluster.hosts.values():
+        if host.address == data["proxy_virtual_ip"]:
+            yield f"proxy_virtual_ip {host.address} is the address of {host.name}"
+        yield from _ports(cluster, host)
+        somaxconn, key = _kernel(host, "net.core.somaxconn", "4096"), "front_backlog"
+        if host.groups & {"apps", "proxies"} and host.data[key] > int(somaxconn):
+            seen = f"{key} is {host.data[key]}"
+            yield f"host {host.name}: {seen}; its profile's net.core.somaxconn cuts it to {somaxconn}"
+    if not any(data["app_slots"].values()):
+        yield "app_slots names no release: at least one slot needs one, the same for all hosts"
+    if data["proxy_deadline_ms"] < data["metrics_promise_ms"]:
+        yield (
+            f"proxy_deadline_ms is {data['proxy_deadline_ms']}: reads would be given up before the promise's "
+            f"{data['metrics_promise_ms']} ms (metrics_promise_ms) are over"
+        )
+    if data["etcd_election_ms"] < 5 * data["etcd_heartbeat_ms"]:
+        yield (
+            f"etcd_election_ms is {data['etcd_election_ms']}; etcd needs at least five heartbeats, "
+            f"{5 * data['etcd_heartbeat_ms']} (etcd_heartbeat_ms is {data['etcd_heartbeat_ms']})"
+        )
+    if cluster.store_engine == "fdb":
+        yield from _foundationdb(cluster)
+
+
+def _foundationdb(cluster: Cluster) -> Iterator[str]:
+    data, hosts = cluster.data, cluster.group("fdb")
+    redundancy = data["fdb_redundancy"]
+    if len(hosts) < COORDINATORS[redundancy]:
+        yield (
+            f"{redundancy} needs {COORDINATORS[redundancy]} coordinators, one per host; group fdb has {len(hosts)}"
+        )
+    for host in hosts:
+        kept = "fdb_storage_memory" if data["fdb_engine"] == "memory" else "fdb_cache_memory"
+        for small, large in ((kept, "fdb_memory"), ("fdb_log_size", "fdb_logs_size")):
+            if forms.size_bytes(host.data[small]) >= forms.size_bytes(host.data[large]):
+                seen = f"{small} is {host.data[small]}"
+                yield f"host {host.name}: {seen}; less than {large}, {host.data[large]}, is needed"
+    if data["fdb_backup_url"] and data["fdb_backup_snapshot_seconds"] > data["fdb_backup_keep_days"] * 86400:
+        yield (
+            f"fdb_backup_snapshot_seconds is {data['fdb_backup_snapshot_seconds']}: longer than "
+            f"fdb_backup_keep_days, {data['fdb_backup_keep_days']}; nothing could be restored in between"
+        )
+
+
+def listening(cluster: Cluster, host: Host) -> Iterator[tuple[int, str]]:
+    """All TCP ports that a host listens on, each with what wants it."""
+    data, groups = host.data, host.groups
+    yield model.ssh_port(host), "ssh"
+    if "apps" in groups:
+        for what in ("store", "front"):
+            for slot in model.SLOTS:
+                for worker, port in enumerate(ports(host, what, slot)):
+                    yield port, f"{what}_port (slot {slot}, worker {worker})"
+    if "proxies" in groups:
+        yield data["proxy_port"], "proxy_port"
+    if "etcd" in groups:
+        yield data["etcd_client_port"], "etcd_client_port"
+        yield data["etcd_peer_port"], "etcd_peer_port"
+    if cluster.store_engine == "fdb":
+        if "fdb" in groups:
+            for process in foundationdb.processes(host):
+                yield process.port, f"fdb_port (process {process.port - data['fdb_port']})"
+        if "metrics" in groups and data["fdb_backup_url"]:
+            yield backup.SCRATCH_PORT, "the database that fdb backup verify restores into"
+    if "metrics" in groups:
+        for key in ("metrics_graphite_port", "metrics_http_port", "metrics_board_port"):
+            yield data[key], key
+
+
+def _ports(cluster: Cluster, host: Host) -> Iterator[str]:
+    """Two of a host's ports are one, there is no such port, or the kernel may have given it away."""
+    first, last = map(int, _kernel(host, "net.ipv4.ip_local_port_range", OUTGOING_PORTS).split())
+    wanted: dict[int, str] = {}
+    said = set()  # a key's ranges of a hundred ports would be a hundred lines
+    for port, what in listening(cluster, host):
+        other = wanted.setdefault(port, what)
+        pair = (what.partition(" ")[0], other.partition(" ")[0])
+        if port > 65535:
+            line = f"port {port} of {what} does not exist"
+        elif other is not what:
+            line = f"port {port} is wanted by {other} and by {what}"
+        elif first <= port <= last:
+            line = f"port {port} of {what} is one that outgoing connections take ({first} to {last}, base_profile)"
         else:
-            found += [*foundationdb.problems(cluster), *backup.problems(cluster)]
+            continue
+        if pair not in said:
+            said.add(pair)
+            yield f"host {host.name}: {line}"
+
+
+def _kernel(host: Host, name: str, otherwise: str) -> str:
+    """A sysctl's value by the host's profile; a profile that cannot be read is refused elsewhere."""
     try:
-        ipaddress.IPv4Address(data.get("proxy_virtual_ip", ""))
-    except ValueError:
-        found.append("proxy_virtual_ip is not set to an IPv4 address (inventory/group_data)")
-    if data.get("proxy_lane") not in ("direct", "wsgi"):
-        found.append(f"proxy_lane {data.get('proxy_lane')!r} does not exist; one of: direct, wsgi")
-    for host in cluster.group("apps"):
-        for key in ("store_workers", "front_workers"):
-            value = host.data.get(key)
-            if not isinstance(value, int) or not 1 <= value < 100:
-                found.append(f"host {host.name}: {key} is {value!r}; a number from 1 to 99 is needed")
-    slots = data.get("app_slots") or {}
-    if not any(slots.values()):
-        found.append("app_slots names no release: at least one slot needs one, the same for all hosts")
-    found += [
-        f"app_slots: slot {slot!r} does not exist; one of: a, b" for slot in slots if slot not in model.SLOTS
-    ]
-    return [*found, *metrics.problems(cluster)]
+        settings = profiles.load(host.data["base_profile"])
+    except UserError:
+        return otherwise
+    return next((str(s.value) for s in settings if (s.table, s.key) == ("sysctl", name)), otherwise)
 
 
-def _known_keys(overrides: dict[str, Any]) -> list[str]:
-    """``--data`` keys and components that there are not: misspelt, they would be ignored in silence."""
-    known = model.data_keys() | {"component", "address"} | OPERATIONS_KEYS
-    keys = [key for key in overrides if key not in known and not key.startswith("ssh_")]
-    components = set(filter(None, str(overrides.get("component") or "").split(","))) - COMPONENTS
-    return [
-        *(f"--data {key}: no such key{_near(key, known)}" for key in keys),
-        *(f"--data component={name}: no such component{_near(name, COMPONENTS)}" for name in sorted(components)),
-    ]
+def _shape(path: Path, names: Mapping[str, Any]) -> Iterator[str]:
+    """What is no group, or no host in one, in an inventory file's variables."""
+    for key, value in names.items():
+        if key.startswith("_") or not isinstance(value, list | tuple):
+            continue
+        if key not in (*model.GROUPS, "all"):
+            yield f"{path}: unknown group {key}; one of: {', '.join(model.GROUPS)}"
+            continue
+        for entry in value:
+            name, data = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, {})
+            if not isinstance(name, str) or not isinstance(data, dict):
+                yield f"{path}: group {key}: {entry!r} is no host; (name, {{key: value}}) is needed"
+            elif odd := [each for each in data if not isinstance(each, str)]:
+                yield f"{path}: group {key}: host {name} has a key that is no text: {odd[0]!r}"
+
+
+def _components(overrides: Mapping[str, Any]) -> Iterator[str]:
+    """``--data component=`` names a component that there is not: it would be passed over in silence."""
+    for name in sorted({*filter(None, str(overrides.get("component") or "").split(","))} - COMPONENTS):
+        yield f"--data component={name}: no such component{_near(name, COMPONENTS)}"
 
 
 def _near(word: str, known: set[str]) -> str:
@@ -127,23 +245,32 @@ def _near(word: str, known: set[str]) -> str:
     return f"; {near[0]}?" if near else ""
 
 
+def refused(
+    path: Path, names: Mapping[str, Any], overrides: Mapping[str, Any], *, files: bool = False
+) -> list[str]:
+    """What is wrong with an inventory file's variables and all data, as lines for the operator.
+
+    :param names: the file's global variables
+    :param overrides: ``--data`` of the command line
+    :param files: look also for the files that the data names
+    """
+    if found := [*_shape(path, names)]:
+        return found
+    try:
+        cluster = model.from_file(path, names, overrides)
+    except UserError as error:
+        return [str(error)]
+    found = [*problems(cluster), *_components(overrides)]
+    return found or ([*_files(cluster, overrides.get("component"))] if files else [])
+
+
 def refuse_bad_input(inventory_file: str, names: dict[str, Any]) -> None:
     """Called at the end of an inventory file, so before pyinfra connects to anything.
 
     Ends the process with exit code 2 and one line per problem.
     """
-    path = Path(inventory_file)
-    overrides = _command_line_data()
-    unknown = [
-        f"{path}: unknown group {key}; one of: {', '.join(model.GROUPS)}"
-        for key, value in names.items()
-        if isinstance(value, list | tuple) and not key.startswith("_") and key not in (*model.GROUPS, "all")
-    ]
-    cluster = model.from_file(path, names, overrides)
-    found = unknown or [*problems(cluster), *_known_keys(overrides)]
-    if not found and any(operation.endswith(".py") for operation in _command_line("operations")):
-        found = _files(cluster, overrides.get("component"))
-    if found:
+    deploying = any(operation.endswith(".py") for operation in _command_line("operations"))
+    if found := refused(Path(inventory_file), names, _command_line_data(), files=deploying):
         for line in found:
             print(f"griddle: {line}", file=sys.stderr)
         raise SystemExit(2)

@@ -8,16 +8,16 @@ from typing import Any
 import tomli_w
 
 from deploys import releases
-from deploys.model import SLOTS, Cluster, Host
+from deploys.model import Cluster, Host
 from deploys.tree import File
+from services.config import slot_port
 
 PKI = "/etc/griddle/pki"
 
 
 def ports(host: Host, what: str, slot: str) -> list[int]:
     """TCP ports of a host's workers. ``what`` is store or front."""
-    first = host.data[f"{what}_port"] + 100 * SLOTS[slot]
-    return [first + worker for worker in range(host.data[f"{what}_workers"])]
+    return [slot_port(host.data[f"{what}_port"], slot, worker) for worker in range(host.data[f"{what}_workers"])]
 
 
 def slots(host: Host) -> dict[str, str]:
@@ -46,7 +46,7 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
             "port": data["store_port"],
             "ipc": "/run/griddle/store-{slot}-{worker}.ipc",
             "max_batch": data["store_max_batch"],
-            "deadline_ms": data["store_deadline_ms"],
+            "deadline_ms": data["proxy_deadline_ms"],
             "value_limit_bytes": data["store_value_limit_bytes"],
         }
         config["front"] = {

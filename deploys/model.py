@@ -4,27 +4,35 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ops.errors import UserError
+from services.config import ENGINES, SLOTS
+
+__all__ = ["ENGINES", "GROUPS", "SLOTS", "Cluster", "Host"]
+
 GROUPS = ("proxies", "apps", "etcd", "fdb", "metrics", "load", "spare")
-ENGINES = ("fdb", "etcd", "memory")
-SLOTS = {"a": 0, "b": 1}  # a slot carries ports, so that two releases run side by side
 GROUP_DATA = Path(__file__).parent.parent / "inventory" / "group_data"
 
 
 @dataclass(frozen=True)
 class Host:
-    """One host: its name, its cluster-internal IPv4 address, its groups and its merged data."""
+    """One host: its name, its cluster-internal IPv4 address, its groups and its merged data.
+
+    sources: where each value of an inventory file's host was set: "group_data/prod.py", "host app1", "--data"
+    """
 
     name: str
     address: str
     groups: frozenset[str]
     data: Mapping[str, Any]
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -61,16 +69,26 @@ def short_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _group_data(group: str) -> dict[str, Any]:
+def group_data(group: str) -> dict[str, Any]:
+    """The values of a file in group_data, without what it imports, as pyinfra reads it; {} where there is none.
+
+    :raises UserError: it is not Python, or fails
+    """
     path = GROUP_DATA / f"{group}.py"
     if not path.is_file():
         return {}
-    return {key: value for key, value in runpy.run_path(str(path)).items() if not key.startswith("_")}
-
-
-def data_keys() -> set[str]:
-    """Every key that group_data knows."""
-    return {key for path in GROUP_DATA.glob("*.py") for key in _group_data(path.stem)}
+    try:
+        values = runpy.run_path(str(path))
+        imported = {
+            (alias.asname or alias.name).partition(".")[0]
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+    except Exception as error:  # of any kind: it is the operator's program
+        where = f"{path.name}:{error.lineno}" if isinstance(error, SyntaxError) else path.name
+        raise UserError(f"group_data/{where}: {type(error).__name__}: {error}") from None
+    return {key: value for key, value in values.items() if not key.startswith("_") and key not in imported}
 
 
 def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str, Any]) -> Cluster:
@@ -84,9 +102,7 @@ def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str,
     :param overrides: ``--data`` of the command line
     """
     groups = {
-        key: value
-        for key, value in names.items()
-        if not key.startswith("_") and isinstance(value, list | tuple)
+        key: value for key, value in names.items() if not key.startswith("_") and isinstance(value, list | tuple)
     }
     own: dict[str, dict[str, Any]] = {}
     member: dict[str, list[str]] = {}
@@ -96,13 +112,16 @@ def from_file(inventory: Path, names: Mapping[str, Any], overrides: Mapping[str,
             name = short_name(name)
             own.setdefault(name, {}).update(data)
             member.setdefault(name, []).append(group)
+    files = {group: group_data(group) for group in dict.fromkeys(["all", *groups, inventory.stem])}
     hosts = {}
     for name, data in own.items():
-        merged = _group_data("all")
-        for group in [*member[name], inventory.stem]:
-            merged |= _group_data(group)
-        merged |= data | overrides
-        hosts[name] = Host(name, str(merged.get("address", "")), frozenset(member[name]), merged)
+        merged: dict[str, Any] = {}
+        sources: dict[str, str] = {}
+        layers = [(f"group_data/{group}.py", files[group]) for group in ["all", *member[name], inventory.stem]]
+        for source, values in [*layers, (f"host {name}", data), ("--data", overrides)]:
+            merged |= values
+            sources |= dict.fromkeys(values, source)
+        hosts[name] = Host(name, str(merged.get("address", "")), frozenset(member[name]), merged, sources)
     return Cluster(hosts, _shared(hosts))
 
 
@@ -116,6 +135,11 @@ def from_pyinfra(inventory: Any) -> Cluster:
         hosts[name] = Host(name, str(data.get("address", "")), groups, data)
     by_ssh = not any(host.name.startswith("@") for host in inventory)
     return Cluster(hosts, _shared(hosts), by_ssh)
+
+
+def ssh_port(host: Host) -> int:
+    """Where its sshd listens, as far as the data say."""
+    return host.data.get("firewall_ssh_port") or host.data.get("ssh_port") or 22
 
 
 def _shared(hosts: Mapping[str, Host]) -> dict[str, Any]:

@@ -109,6 +109,19 @@ def cluster_status(inventory: str, as_json: bool, wait: float) -> None:
 
 
 @griddle.command()
+@click.option("--inventory", metavar="FILE", help="Add this cluster's own values: inventory/prod.py, or another.")
+@_json_option()
+def data(inventory: str | None, as_json: bool) -> None:
+    """Every key of the data: what it takes, its default, its meaning; with --inventory also a cluster's values.
+
+    docs/data.md is the same. What does not fit is refused before any host is touched.
+    """
+    from ops import data as body
+
+    body.show(CHECKOUT / inventory if inventory else None, as_json=as_json)
+
+
+@griddle.command()
 @click.option(
     "--port",
     type=click.IntRange(1024, 65533),

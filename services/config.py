@@ -21,6 +21,23 @@ DEFAULT_PATH = "/etc/griddle/griddle.toml"
 ENGINES = ("fdb", "etcd", "memory")
 SLOTS = ("a", "b")
 PORTS_PER_SLOT = 100  # slot b's ports start this far above slot a's
+# Whole numbers, from and to; the deploys hold the inventory's data against the same.
+LIMITS = {
+    "store.workers": (1, PORTS_PER_SLOT),
+    "store.port": (1, 65535),
+    "store.max_batch": (1, 4096),
+    "store.deadline_ms": (1, 65535),
+    "store.value_limit_bytes": (1, 90_000),
+    "front.workers": (1, PORTS_PER_SLOT),
+    "front.port": (1, 65535),
+    "front.backlog": (1, 65535),
+    "feed.poll_ms": (10, 60_000),
+    "proxy.deadline_ms": (1, 65535),
+    "proxy.waiting_limit": (0, 65535),
+    "statsd.port": (1, 65535),
+    "fdb.transaction_timeout_ms": (1, 5000),
+    "fdb.transaction_retry_limit": (0, 100),
+}
 
 
 class ConfigError(ValueError):
@@ -178,37 +195,23 @@ def slot_port(port: int, slot: str, worker: int) -> int:
 
 
 def _check(config: Config) -> None:
-    store, front, proxy = config.store, config.front, config.proxy
+    store, proxy = config.store, config.proxy
     _one_of("store.engine", store.engine, ENGINES)
     if store.engine != "memory" and getattr(config, store.engine) is None:
         raise ConfigError(f"[{store.engine}] is missing, and store.engine = {store.engine!r} needs it")
-    for name, workers in (("store.workers", store.workers), ("front.workers", front.workers)):
-        _between(name, workers, 1, PORTS_PER_SLOT)
-    for name, port in (
-        ("store.port", store.port),
-        ("front.port", front.port),
-        ("statsd.port", config.statsd.port),
-    ):
-        _between(name, port, 1, 65535)
-    _between("store.max_batch", store.max_batch, 1, 4096)
-    _between("store.deadline_ms", store.deadline_ms, 1, 65535)
-    _between("store.value_limit_bytes", store.value_limit_bytes, 1, 90_000)
-    _between("front.backlog", front.backlog, 1, 65535)
-    _between("proxy.deadline_ms", proxy.deadline_ms, 1, 65535)
-    _between("proxy.waiting_limit", proxy.waiting_limit, 0, 65535)
+    for name, (low, high) in LIMITS.items():
+        table, _, key = name.partition(".")
+        if (section := getattr(config, table)) is not None:
+            _between(name, getattr(section, key), low, high)
     _one_of("proxy.lane", proxy.lane, ("direct", "wsgi"))
     if set(re.findall(r"{(\w*)}", store.ipc)) != {"slot", "worker"}:
         raise ConfigError("store.ipc must contain {slot} and {worker}, and no other placeholder")
     if set(re.findall(r"{(\w*)}", config.feed.nudge)) != {"slot"}:
         raise ConfigError("feed.nudge must contain {slot}, and no other placeholder")
-    _between("feed.poll_ms", config.feed.poll_ms, 10, 60_000)
     for index, upstream in enumerate(proxy.upstreams):
         _one_of(f"proxy.upstreams[{index}].slot", upstream.slot, SLOTS)
     if config.etcd and not config.etcd.endpoints:
         raise ConfigError("etcd.endpoints is empty")
-    if config.fdb:
-        _between("fdb.transaction_timeout_ms", config.fdb.transaction_timeout_ms, 1, 5000)
-        _between("fdb.transaction_retry_limit", config.fdb.transaction_retry_limit, 0, 100)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -197,17 +197,3 @@ def directories(data: dict) -> dict[str, tuple[str, str, str]]:
     if path := directory(data):
         found[path] = ("700", *owner)
     return found
-
-
-def problems(cluster: Cluster) -> list[str]:
-    """What is wrong with the backup's data, as lines for the operator."""
-    data, found = cluster.data, []
-    url = data.get("fdb_backup_url", "")
-    if url and not url.startswith(("file:///", "blobstore://")):
-        found.append(f"fdb_backup_url {url!r}: file:///DIRECTORY or blobstore://... is needed; '': no backup")
-    found += [
-        f"{key} is {data.get(key)!r}; a whole number of at least 1 is needed"
-        for key in ("fdb_backup_snapshot_seconds", "fdb_backup_keep_days", "fdb_backup_agents")
-        if not isinstance(data.get(key), int) or data[key] < 1
-    ]
-    return found

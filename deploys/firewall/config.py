@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploys.config import ports
-from deploys.model import SLOTS, Cluster, Host
+from deploys.model import SLOTS, Cluster, Host, ssh_port
 from deploys.render import render
 from deploys.tree import File
 
@@ -18,7 +19,7 @@ VRRP = 112
 
 @dataclass(frozen=True)
 class Flow:
-    """Hosts in group ``to`` accept ``what`` from ``sources`` (IPv4 addresses or networks)."""
+    """Hosts in group ``to`` accept it from ``sources`` (addresses or networks)."""
 
     to: str
     comment: str
@@ -27,19 +28,40 @@ class Flow:
     protocol: int = 6  # IP protocol number, where it has no ports
 
     @property
-    def match(self) -> str:
-        """The nftables expression."""
-        source = "" if self.sources == ANYWHERE else f"ip saddr {_set(self.sources)} "
+    def matches(self) -> list[str]:
+        """The nftables expressions: one, or one for each version of IP."""
         what = f"tcp dport {_set(self.ports)}" if self.ports else f"ip protocol {self.protocol}"
-        return f"{source}{what}"
+        networks = self.networks()
+        if any(network.prefixlen == 0 for network in networks):
+            return [what]
+        by_version: dict[str, list[str]] = {"ip": [], "ip6": []}
+        for network in networks:
+            one = network.prefixlen == network.max_prefixlen
+            by_version["ip6" if network.version == 6 else "ip"].append(str(network[0] if one else network))
+        return [f"{ip} saddr {_set(found)} {what}" for ip, found in by_version.items() if found]
+
+    def networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """The sources, none within another: nft refuses a set whose intervals overlap."""
+        found = list(dict.fromkeys(ipaddress.ip_network(source) for source in self.sources))
+        return [
+            n for n in found
+            if not any(n != other and n.version == other.version and n.subnet_of(other) for other in found)
+        ]  # fmt: skip
+
+    def accepts(self, address: str, port: int) -> bool:
+        """Whether a TCP connection from an address to a port gets in by it."""
+        peer = ipaddress.ip_address(address.partition("%")[0])
+        peer = getattr(peer, "ipv4_mapped", None) or peer
+        networks = self.networks()
+        return port in self.ports and any(peer in n or n.prefixlen == 0 for n in networks)
 
 
-def _set(items: Sequence[object]) -> str:
+def _set(items: Iterable[object]) -> str:
     return "{ " + ", ".join(str(item) for item in items) + " }"
 
 
 def flows(cluster: Cluster) -> list[Flow]:
-    """Every flow into the cluster's hosts. What is not here is dropped."""
+    """Every flow into the cluster's hosts, but ssh. What is not here is dropped."""
     data = cluster.data
 
     def of(*groups: str) -> tuple[str, ...]:
@@ -54,7 +76,6 @@ def flows(cluster: Cluster) -> list[Flow]:
     fdb = tuple(data["fdb_port"] + process for process in range(processes))
     every = tuple(sorted(host.address for host in cluster.hosts.values()))
     table = [
-        Flow("all", "ssh", tuple(data["firewall_ssh_from"]), (data["firewall_ssh_port"],)),
         Flow("proxies", "http", ANYWHERE, (data["proxy_port"],)),
         Flow("proxies", "vrrp between proxies", of("proxies"), protocol=VRRP),
         Flow("apps", "store workers, from proxies", of("proxies"), workers["store"]),
@@ -70,7 +91,12 @@ def flows(cluster: Cluster) -> list[Flow]:
     return [flow for flow in table if flow.sources]
 
 
+def ssh(host: Host) -> Flow:
+    """How operators get in; of each host, because their ports may differ."""
+    return Flow("all", "ssh", tuple(host.data["firewall_ssh_from"]), (ssh_port(host),))
+
+
 def files(cluster: Cluster, host: Host) -> dict[str, File]:
     """The host's ruleset."""
-    mine = [flow for flow in flows(cluster) if flow.to == "all" or flow.to in host.groups]
+    mine = [ssh(host), *(flow for flow in flows(cluster) if flow.to in host.groups)]
     return {"/etc/nftables.conf": File(render(TEMPLATE, host=host, flows=mine), "755")}

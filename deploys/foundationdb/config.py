@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,6 @@ STATUS_SECONDS = 10  # how long fdbcli may take to answer
 
 # Classes that configuration.rst documents and that a process of a triple cluster may sensibly have.
 CLASSES = ("unset", "storage", "log", "transaction", "stateless")
-SIZES = ("fdb_memory", "fdb_cache_memory", "fdb_storage_memory", "fdb_log_size", "fdb_logs_size")
 REPLICAS = {"single": 1, "double": 2, "triple": 3}
 PROCEDURES = ("auto", "patch", "minor")  # of an upgrade; auto: by the versions
 
@@ -224,37 +222,10 @@ def wanted_processes(cluster: Cluster) -> Mapping[str, frozenset[str]]:
     }
 
 
-def problems(cluster: Cluster) -> list[str]:
-    """What is wrong with FoundationDB's data, as lines for the operator; empty if nothing is."""
-    found = []
-    if not isinstance(cluster.data.get("fdb_tls"), bool):
-        found.append(f"fdb_tls is {cluster.data.get('fdb_tls')!r}; the same True or False for all hosts is needed")
-    if not re.fullmatch(r"\d+\.\d+\.\d+", str(cluster.data.get("fdb_version"))):
-        found.append(f"fdb_version {cluster.data.get('fdb_version')!r} is not of the form 7.3.77")
-    if (procedure := cluster.data.get("fdb_procedure")) not in PROCEDURES:
-        found.append(f"fdb_procedure {procedure!r} does not exist; one of: {', '.join(PROCEDURES)}")
-    for host in cluster.group("fdb"):
-        classes = host.data["fdb_process_classes"]
-        if not classes:
-            found.append(f"host {host.name}: fdb_process_classes is []; one entry for each process is needed")
-        found += [
-            f"host {host.name}: fdb_process_classes has {name!r}; one of: {', '.join(CLASSES)}"
-            for name in classes
-            if name not in CLASSES
-        ]
-        found += [
-            f"host {host.name}: {key} is {host.data[key]!r}; a size such as 512MiB or 8GiB is needed"
-            for key in SIZES
-            if not re.fullmatch(r"\d+[KMGT]i?B", str(host.data[key]))
-        ]
-    return found
-
-
 def fdbcli(commands: str, cluster_file: str = CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
     """A shell command: fdbcli runs `commands` (separated by ;) as the user that owns the cluster file."""
     return as_foundationdb(
-        f"timeout {seconds + 5} {FDBCLI} -C {cluster_file} "
-        f"--no-status --timeout {seconds} --exec '{commands}'"
+        f"timeout {seconds + 5} {FDBCLI} -C {cluster_file} --no-status --timeout {seconds} --exec '{commands}'"
     )
 
 

@@ -69,15 +69,6 @@ LATENCY_BUCKETS_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 1000)
 """What services/metrics.py and nginx/lua/metrics.lua count by."""
 
 
-def problems(cluster: Cluster) -> list[str]:
-    """What is wrong with the metrics' data, as lines for the operator; empty if nothing is."""
-    promised = store(cluster).data["metrics_promise_ms"]
-    if promised in LATENCY_BUCKETS_MS:
-        return []
-    there = ", ".join(map(str, LATENCY_BUCKETS_MS))
-    return [f"metrics_promise_ms is {promised!r}, which latencies are not counted by; one of: {there}"]
-
-
 def reporting(cluster: Cluster) -> list[Host]:
     """Hosts that send metrics: all but spare ones, which do nothing yet."""
     return [host for host in cluster.hosts.values() if host.groups - {"spare"}]

@@ -14,7 +14,6 @@ from deploys.backup.status import Backup, Moment
 from deploys.foundationdb import cluster_file
 from ops.errors import UserError
 from ops.fdb.backup import seconds_of
-from tests.unit.clusters import cluster
 
 OLD, NEW = "file:///backup/backup-2026-05-01", "file:///backup/backup-2026-05-02"
 RUNNING = Backup(running=True, url=NEW, restorable=9_000, at=1_100)
@@ -225,16 +224,6 @@ def test_a_time_says_its_zone():
         seconds_of("2026-05-17T14:03:00")
     with pytest.raises(UserError, match="a time such as"):
         seconds_of("yesterday")
-
-
-# --- data
-
-
-def test_bad_data_are_named():
-    assert config.problems(cluster()) == []
-    found = config.problems(cluster(fdb_backup_url="/var/backup", fdb_backup_agents=0))
-    assert found[0].startswith("fdb_backup_url '/var/backup': file:///DIRECTORY")
-    assert found[1] == "fdb_backup_agents is 0; a whole number of at least 1 is needed"
 
 
 # --- what is compared of a large database

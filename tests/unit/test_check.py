@@ -1,5 +1,6 @@
 """Bad input is found before any host is touched: one line, what and where, exit code 2."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,15 @@ from deploys import check, model
 from tests.unit.clusters import cluster
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def differing(**own) -> model.Cluster:
+    """The usual cluster; proxy2 has data of its own."""
+    usual = cluster()
+    proxy2 = usual.hosts["proxy2"]
+    return model.Cluster(
+        {**usual.hosts, "proxy2": dataclasses.replace(proxy2, data={**proxy2.data, **own})}, usual.data
+    )
 
 
 def test_the_usual_cluster_is_good():
@@ -28,20 +38,61 @@ def test_the_usual_cluster_is_good():
         (cluster(proxy_virtual_ip=""), ["proxy_virtual_ip"]),
         (cluster(proxy_virtual_ip="192.0.2.21"), ["192.0.2.21", "app1"]),
         (cluster(proxy_lane="fast"), ["proxy_lane", "fast"]),
-        (cluster(store_workers=0), ["app1", "store_workers"]),
+        (cluster(store_workers=0), ["--data", "store_workers is 0"]),
         (cluster(app_slots={"c": "current"}), ["slot", "'c'"]),
         (cluster(app_slots={"a": ""}), ["app_slots names no release"]),
+        (cluster(fdb_backup_url="/var/backup"), ["fdb_backup_url", "file:///DIRECTORY"]),
+        (cluster(fdb_backup_agents=0), ["fdb_backup_agents is 0"]),
+        (cluster(fdb_version="7.3"), ["fdb_version is '7.3'", "7.3.77"]),
+        # good alone, not together
+        (cluster(front_port=7101), ["app1", "port 7101", "store_port (slot b, worker 1)", "front_port"]),
+        (cluster(store_port=2300, store_workers=90), ["app1", "2379", "etcd_client_port", "store_port"]),
+        (cluster(metrics_board_port=8428), ["metrics1", "8428", "metrics_http_port and by metrics_board_port"]),
+        (cluster(proxy_port=22), ["proxy1", "port 22", "ssh"]),
+        (cluster(ssh_port=8003), ["app1", "port 8003", "ssh"]),
+        (cluster(fdb_port=4690, without=("metrics1",), also={"metrics": "fdb1"}), ["fdb1", "4690", "verify"]),
+        (cluster(front_port=65500), ["app1", "port 65600", "does not exist"]),
+        (cluster(store_port=20000), ["app1", "port 20000", "outgoing", "15000 to 60999"]),
+        (cluster(front_backlog=5000), ["front_backlog is 5000", "4096"]),
+        (cluster(proxy_deadline_ms=20), ["proxy_deadline_ms is 20", "25 ms"]),
+        (cluster(etcd_election_ms=499), ["etcd_election_ms is 499", "500"]),
+        (cluster(fdb_cache_memory="8GiB"), ["fdb1", "fdb_cache_memory is 8GiB", "fdb_memory, 8GiB"]),
+        (
+            cluster(fdb_backup_snapshot_seconds=8 * 86400),
+            ["fdb_backup_snapshot_seconds", "fdb_backup_keep_days, 7"],
+        ),
+        (differing(proxy_port=81), ["proxy_port is the cluster's", "80 on proxy1", "81 on proxy2"]),
         (cluster(metrics_promise_ms=30), ["metrics_promise_ms is 30", "25, 50"]),
-        (cluster(fdb_process_classes=["storge"]), ["fdb1", "storge"]),
+        (cluster(fdb_process_classes=["storge"]), ["fdb_process_classes[0]", "storge"]),
         (cluster(also={"spare": "fdb1"}), ["fdb1", "groups fdb and spare"]),
         (cluster(fdb_tls="yes"), ["fdb_tls", "'yes'"]),
-        (cluster(fdb_procedure="minro"), ["fdb_procedure 'minro'", "auto, patch, minor"]),
+        (cluster(fdb_procedure="minro"), ["fdb_procedure is 'minro'", "auto, patch, minor"]),
     ],
 )
 def test_a_bad_cluster_is_named(bad, words):
     found = check.problems(bad)
     assert found
     assert all(word in found[0] for word in words), found
+
+
+def test_ports_of_another_slot_or_host_do_not_collide():
+    """Hosts of their own, or ports that only touch."""
+    assert check.problems(cluster(front_port=7200)) == []
+    assert check.problems(cluster(metrics_board_port=7000)) == []
+
+
+@pytest.mark.parametrize(
+    "small",
+    [
+        cluster(without=("proxy2",)),
+        cluster(without=("app2", "app3")),
+        cluster(without=("proxy2", "app2", "app3")),
+        cluster(without=("fdb4", "fdb5"), fdb_redundancy="double"),
+        cluster(without=("fdb2", "fdb3", "fdb4", "fdb5"), fdb_redundancy="single"),
+    ],
+)
+def test_small_clusters_are_good(small):
+    assert check.problems(small) == []
 
 
 def test_two_hosts_with_one_address_are_named():
@@ -68,7 +119,7 @@ INVENTORY = (ROOT / "inventory" / "prod.py").read_text()
     [
         (INVENTORY.replace("load = []", "cache = []"), [], "unknown group cache"),
         (INVENTORY.replace("192.0.2.12", "192.0.2.11"), [], "belongs to proxy1 and proxy2"),
-        (INVENTORY, ["--data", "store_engine=mongo"], "store_engine 'mongo' does not exist"),
+        (INVENTORY, ["--data", "store_engine=mongo"], "--data: store_engine is 'mongo'; one of fdb, etcd, memory"),
         (INVENTORY, ["--data", "proxy_lnae=wsgi"], "proxy_lnae: no such key; proxy_lane?"),
         (INVENTORY, ["--data", "component=base,prxy"], "component=prxy: no such component; proxy?"),
         (INVENTORY, ["--data", "base_profile=low-latncy"], "profile 'low-latncy' is not in tuning/profiles"),

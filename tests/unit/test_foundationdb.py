@@ -143,23 +143,6 @@ def test_the_run_time_cluster_file_is_not_managed():
     assert config.CLIENT_CLUSTER_FILE not in config.client_files(make_host(), SEED)
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        ({"fdb_process_classes": []}, "host fdb1: fdb_process_classes is []"),
-        ({"fdb_process_classes": ["storge"]}, "host fdb1: fdb_process_classes has 'storge'"),
-        ({"fdb_memory": "1 gig"}, "host fdb1: fdb_memory is '1 gig'"),
-        ({"fdb_version": "7.3"}, "fdb_version '7.3' is not of the form 7.3.77"),
-    ],
-)
-def test_bad_data_is_named(data, expected):
-    assert any(line.startswith(expected) for line in config.problems(make_cluster(**data)))
-
-
-def test_good_data_have_no_problems():
-    assert config.problems(make_cluster()) == []
-
-
 # --- cluster file
 
 
