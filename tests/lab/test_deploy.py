@@ -241,13 +241,18 @@ def test_services_do_not_run_as_root_and_listen_where_they_should(lab: LabUnderT
 
 
 def test_a_configuration_that_nginx_or_etcd_rejects_never_replaces_a_working_one(lab: LabUnderTest) -> None:
-    for component, host, path, bad in (
-        ("etcd", "app1", "/etc/etcd/etcd.yaml", "etcd_quota_bytes=plenty"),
-        ("proxy", "proxy1", "/etc/nginx/nginx.conf", "proxy_port=70000"),
+    for component, host, path, template in (
+        ("etcd", "app1", "/etc/etcd/etcd.yaml", "deploys/etcd/templates/etcd.yaml.j2"),
+        ("proxy", "proxy1", "/etc/nginx/nginx.conf", "nginx/nginx.conf.j2"),
     ):
         before = lab.ssh(host, f"sha256sum {path}").stdout
-        done = lab.pyinfra("-y", *ALL, "--data", f"component={component}", "--data", bad, check=False)
-        assert done.returncode == 1, f"{component} took {bad}"
+        good = (lab.checkout / template).read_text()
+        (lab.checkout / template).write_text(f"{good}\nnonsense {{;\n")
+        try:
+            done = lab.pyinfra("-y", *ALL, "--data", f"component={component}", check=False)
+        finally:
+            (lab.checkout / template).write_text(good)
+        assert done.returncode == 1, f"{component} took nonsense"
         assert lab.ssh(host, f"sha256sum {path}").stdout == before
     assert curl(lab, "/v1/profiles/p1")[0] == 200
 

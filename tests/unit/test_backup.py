@@ -14,6 +14,7 @@ from deploys.backup.status import Backup, Moment
 from deploys.foundationdb import cluster_file
 from ops.errors import UserError
 from ops.fdb.backup import seconds_of
+from tests.unit.clusters import cluster
 
 OLD, NEW = "file:///backup/backup-2026-05-01", "file:///backup/backup-2026-05-02"
 RUNNING = Backup(running=True, url=NEW, restorable=9_000, at=1_100)
