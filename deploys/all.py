@@ -48,4 +48,4 @@ barrier(name="services | ready")
 component(proxy, "proxies")
 barrier(name="proxies | ready")
 
-component(smoke, "proxies")
+component(smoke, "proxies", "etcd")

@@ -3,7 +3,7 @@
     gunicorn --config python:services.run_front services.front:application
 
 Routes: GET, HEAD, PUT, DELETE /v1/profiles/{id}; POST /v1/profiles/{id}/messages; GET, HEAD
-/v1/profiles/{id}/feed; GET /healthz (this process), /readyz (the store answers),
+/v1/profiles/{id}/feed; GET /healthz (this process), /readyz (the store answers, and takes writes),
 /version, /v1/openapi.json. Errors are RFC 9457 problem documents. Every answer carries X-Release.
 """
 
@@ -255,6 +255,8 @@ def _problem_of(reply: sp.Reply) -> Problem:
         return Problem(404, "no such profile")
     if reply.status == sp.TOO_LARGE:
         return Problem(413, reply.body.decode("utf-8", "replace"))
+    if reply.status == sp.FULL:
+        return Problem(507, "the store is full: writes are refused until it has room again, reads go on")
     if reply.status in (sp.UNAVAILABLE, sp.EXPIRED, sp.UNSUPPORTED):
         return Problem(503, "the store does not answer")
     log.error("store worker: status %d: %s", reply.status, reply.body.decode("utf-8", "replace"))

@@ -15,6 +15,7 @@ _TEXTS = {
     413: "The body is too large",
     422: "A field of the body is wrong; `field` names it",
     503: "The store does not answer; nothing can be said of a write",
+    507: "The store has no room for more: nothing was written, and reads go on",
 }
 _JSON, _PROBLEM = "application/json", "application/problem+json"
 
@@ -41,15 +42,16 @@ def document(value_limit_bytes: int) -> bytes:
                     "get": _operation("getProfile", _read("Profile", etag=True), 304, 400, 404, 503, tag="none"),
                     "head": _operation("headProfile", _bare(200, etag=True), 304, 400, 404, 503, tag="none"),
                     "put": _operation(
-                        "putProfile", _bare(204, etag=True), 400, 411, 412, 413, 422, 503,
+                        "putProfile", _bare(204, etag=True), 400, 411, 412, 413, 422, 503, 507,
                         body="ProfileFields", tag="both",
                     ),
-                    "delete": _operation("deleteProfile", _bare(204), 400, 404, 412, 503, tag="match"),
+                    "delete": _operation("deleteProfile", _bare(204), 400, 404, 412, 503, 507, tag="match"),
                 },
                 at_id + "/messages": {
                     "parameters": [profile_id],
                     "post": _operation(
-                        "postMessage", _read("Message", 201), 400, 404, 411, 413, 422, 503, body="MessageFields",
+                        "postMessage", _read("Message", 201), 400, 404, 411, 413, 422, 503, 507,
+                        body="MessageFields",
                         parameters=[{
                             "name": message.KEY_HEADER, "in": "header", "required": True,
                             "description": "New for each message; a message sent again is answered as at first",
@@ -63,7 +65,7 @@ def document(value_limit_bytes: int) -> bytes:
                     "head": _operation("headFeed", _bare(200), 400, 503),
                 },
                 "/healthz": _plain("healthz", "Status"),
-                "/readyz": _plain("readyz", "Status", 503),
+                "/readyz": _plain("readyz", "Status", 503, 507),
                 "/version": _plain("version", "Version"),
                 "/v1/openapi.json": _plain("openapi", "Document"),
             },

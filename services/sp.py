@@ -32,7 +32,8 @@ RANGE     flags (bit 0: from the end), u32 limit, u16 length        u16 length +
 TRANSACT  u16 checks, each: u16 length + key, version it must have  the new version of all that was written
           u16 writes, each: u16 length + key, u32 length + value
           (length DELETE: no value follows)
-PING      empty                                                     empty; the store was read for it
+PING      empty                                                     empty; the store was read for it, and takes
+                                                                    writes, else FULL
 
 A written key that ends with VERSION_PLACE is an *append*: the store puts 10 bytes in its place, which grow with
 each append in the order of the commits. One transaction appends once at most.
@@ -55,9 +56,10 @@ VERSION_PLACE = b"\xff{version}"
 
 GET, RANGE, TRANSACT, PING = 1, 2, 3, 4
 
-OK, NOT_FOUND, CONFLICT, EXPIRED, UNAVAILABLE, INVALID, TOO_LARGE, UNSUPPORTED, FAILED = range(9)
+OK, NOT_FOUND, CONFLICT, EXPIRED, UNAVAILABLE, INVALID, TOO_LARGE, UNSUPPORTED, FAILED, FULL = range(10)
 STATUS_NAMES = (
     "ok", "not_found", "conflict", "expired", "unavailable", "invalid", "too_large", "unsupported", "failed",
+    "full",
 )  # fmt: skip
 LEAVING = 0x80
 

@@ -28,6 +28,7 @@ from services.engines.base import (
     Conflict,
     Engine,
     EngineError,
+    Full,
     Invalid,
     TooLarge,
     Unavailable,
@@ -161,6 +162,7 @@ class Worker:
 
     def _ping(self, _: bytes, timeout_ms: int) -> bytes:
         self._engine.get_many([PING_KEY], timeout_ms)
+        self._engine.check_writable()
         return b""
 
     def _range(self, body: bytes, timeout_ms: int) -> bytes:
@@ -221,6 +223,7 @@ def _status_of(error: Exception) -> int:
     for kind, status in (
         (Unavailable, sp.UNAVAILABLE),
         (Conflict, sp.CONFLICT),
+        (Full, sp.FULL),
         (TooLarge, sp.TOO_LARGE),
         (Invalid, sp.INVALID),
         (sp.Malformed, sp.INVALID),

@@ -11,6 +11,10 @@ from ops.pki import Authority
 INPUTS = ["/etc/etcd", "/etc/systemd/system/etcd.service"]
 HEALTHY = "griddle-etcdctl --command-timeout 3s endpoint health --cluster"
 
+# An alarm refuses every key that is put, with all members healthy (etcd 3.4: NOSPACE, CORRUPT).
+NO_ALARM = 'out=$(griddle-etcdctl --command-timeout 3s alarm list); code=$?; echo "$out"; [ "$code$out" = 0 ]'
+NO_ALARM_SECONDS = 10
+
 
 def install() -> None:
     packages(name="etcd | packages", names=DEBIAN_PACKAGES["etcd"])
@@ -47,6 +51,19 @@ def activate() -> None:
         ready=HEALTHY,
         ready_seconds=60,
         _serial=True,
+    )
+    # Last, for a larger quota takes a restart before there is room.
+    no_alarm(name="etcd | no alarm is raised")
+
+
+def no_alarm(name: str) -> None:
+    """The gate that etcd takes writes."""
+    gates.wait_until(
+        name=name,
+        command=NO_ALARM,
+        seconds=NO_ALARM_SECONDS,
+        what="etcd has no alarm (NOSPACE: raise etcd_quota_bytes and apply, or ./griddle etcd compact and"
+        " defragment; then ./griddle etcd disarm)",
     )
 
 

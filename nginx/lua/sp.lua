@@ -9,7 +9,7 @@ local M = {
     HELLO_REP = "\0SP\0\0\49\0\0",
     GET = 1, RANGE = 2, TRANSACT = 3, PING = 4,
     OK = 0, NOT_FOUND = 1, CONFLICT = 2, EXPIRED = 3, UNAVAILABLE = 4,
-    INVALID = 5, TOO_LARGE = 6, UNSUPPORTED = 7, FAILED = 8,
+    INVALID = 5, TOO_LARGE = 6, UNSUPPORTED = 7, FAILED = 8, FULL = 9,
     VERSION_BYTES = 10,
     -- SP length, request ID and the fixed part of our reply: what every answer begins with
     REPLY_FIXED_BYTES = 8 + 4 + 4,

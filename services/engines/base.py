@@ -21,7 +21,8 @@ from services.sp import ABSENT, VERSION_BYTES, VERSION_PLACE
 
 __all__ = [
     "ABSENT", "KEY_LIMIT_BYTES", "OPERATIONS_LIMIT", "VERSION_BYTES", "VERSION_PLACE", "Conflict", "Engine",
-    "EngineError", "Invalid", "TooLarge", "Unavailable", "appended_prefix", "check_key", "check_transaction",
+    "EngineError", "Full", "Invalid", "TooLarge", "Unavailable", "appended_prefix", "check_key",
+    "check_transaction",
 ]  # fmt: skip
 
 KEY_LIMIT_BYTES = 1024
@@ -38,6 +39,10 @@ class Unavailable(EngineError):
 
 class Conflict(EngineError):
     """A checked key has another version by now. Nothing was written."""
+
+
+class Full(EngineError):
+    """The store has no room for more. Nothing was written; reads go on, and so does what only deletes."""
 
 
 class Invalid(EngineError):
@@ -62,8 +67,11 @@ class Engine(Protocol):
     ) -> bytes:
         """Write all (None deletes) if every checked key has its version (ABSENT: no value); the new version.
 
-        Raises Conflict, Unavailable (the outcome is then unknown), TooLarge.
+        Raises Conflict, Unavailable (the outcome is then unknown), Full, TooLarge.
         """
+
+    def check_writable(self) -> None:
+        """Raises Full where a transaction that writes would; asks nobody."""
 
     def close(self) -> None:
         """Give back connections and threads."""

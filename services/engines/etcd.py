@@ -32,15 +32,18 @@ from services.engines.base import (
     VERSION_PLACE,
     Conflict,
     EngineError,
+    Full,
     Unavailable,
     appended_prefix,
     check_key,
     check_transaction,
 )
+from services.engines.etcd_space import Space
 
 CONNECT_SHARE = 0.5  # of the time left: so that a dead member leaves time for another one
 CONNECTION_ERRORS = (OSError, http.client.HTTPException)
-GRPC_INVALID_ARGUMENT, GRPC_OUT_OF_RANGE = 3, 11
+GRPC_INVALID_ARGUMENT, GRPC_RESOURCE_EXHAUSTED, GRPC_OUT_OF_RANGE = 3, 8, 11
+NO_SPACE = "database space exceeded"  # etcd has raised its alarm NOSPACE
 MORE_BYTES = VERSION_BYTES - 8
 GUARD_PREFIX = b"griddle/appended/"
 
@@ -57,6 +60,8 @@ class EtcdEngine:
         self._connections: set[http.client.HTTPConnection] = set()
         self._appending = threading.Lock()  # this process's appends take turns instead of meeting at the guard
         self._guards: dict[bytes, int] = {}  # by prefix the guard's last known revision
+        self._space = Space(self._endpoints, self._connection)
+        self._space.start()
 
     def get_many(self, keys: Sequence[bytes], timeout_ms: int) -> list[bytes | None]:
         deadline = time.monotonic() + timeout_ms / 1000
@@ -89,6 +94,8 @@ class EtcdEngine:
         self, checks: Mapping[bytes, bytes], writes: Mapping[bytes, bytes | None], timeout_ms: int
     ) -> bytes:
         check_transaction(checks, writes, self._value_limit_bytes)
+        if any(value is not None for value in writes.values()):  # what only deletes makes room
+            self.check_writable()
         deadline = time.monotonic() + timeout_ms / 1000
         compares = [_compare(key, int.from_bytes(version[:8], "big")) for key, version in checks.items()]
         prefix = appended_prefix(writes)
@@ -99,6 +106,10 @@ class EtcdEngine:
         if not answer.get("succeeded"):
             raise Conflict(f"one of {len(checks)} checked keys has changed")
         return _version(answer["header"]["revision"])
+
+    def check_writable(self) -> None:
+        if problem := self._space.problem:
+            raise Full(f"{problem}: nothing is written until it has room again")
 
     def _append(self, prefix: bytes, compares: list[dict], writes: Mapping, deadline: float) -> bytes:
         if not self._appending.acquire(timeout=max(0, deadline - time.monotonic())):
@@ -138,6 +149,7 @@ class EtcdEngine:
         raise Unavailable("etcd: other appends come first all the time; nothing was written")
 
     def close(self) -> None:
+        self._space.end()
         for connection in self._connections:
             connection.close()
         self._connections.clear()
@@ -181,6 +193,8 @@ class EtcdEngine:
         message = f"{_name(connection)}: {answer.get('message') or answer}"
         if answer.get("code") in (GRPC_INVALID_ARGUMENT, GRPC_OUT_OF_RANGE):
             raise EngineError(message)
+        if answer.get("code") == GRPC_RESOURCE_EXHAUSTED and NO_SPACE in message:
+            raise Full(message)
         raise Unavailable(message)
 
     def _connected(self, deadline: float) -> http.client.HTTPConnection:

@@ -151,6 +151,9 @@ class FdbEngine:
                 except self._fdb.FDBError as last:
                     raise _translated(last.code, _text(last)) from None
 
+    def check_writable(self) -> None:
+        """Never: FoundationDB's own limits answer as Unavailable."""
+
     def close(self) -> None:
         """The client's network thread ends with the process: it cannot be started twice."""
 

@@ -53,6 +53,9 @@ class MemoryEngine:
                     del self._keys[bisect.bisect_left(self._keys, key)]
             return version
 
+    def check_writable(self) -> None:
+        """Never: memory is all there is to fill."""
+
     def close(self) -> None:
         self._records.clear()
         self._keys.clear()

@@ -37,7 +37,8 @@ def test_components_are_for_their_groups(applied):
     assert len(ran("base | ")) == 11
     assert ran("app | slot") == {"app1", "app2", "app3"}
     assert ran("agent | the agent") == {"app1", "app2", "app3", "proxy1", "proxy2"}
-    assert ran("proxy | ") == ran("smoke | ") == {"proxy1", "proxy2"}
+    assert ran("proxy | ") == {"proxy1", "proxy2"}
+    assert ran("smoke | the ") == {"proxy1", "proxy2"} and ran("smoke | etcd") == ran("etcd | no alarm")
     assert ran("etcd | members") == {"app1", "app2", "app3"}
     assert ran("etcd | client certificate") == {"app1", "app2", "app3", "proxy1", "proxy2", "metrics1"}
 
@@ -46,6 +47,15 @@ def test_one_component_can_be_applied_alone(fake):
     run = fake("deploys/all.py", "--data", "component=firewall", store_engine="etcd")
     assert run.returncode == 0, run.output
     assert {name.partition(" | ")[0] for name, hosts in run.operations if "ready" not in name} == {"firewall"}
+
+
+def test_an_alarm_of_etcd_stops_the_run_before_what_needs_it(fake):
+    alarm = {"success": False, "stdout": "memberID:1 alarm:NOSPACE"}
+    run = fake("deploys/all.py", store_engine="etcd", responses={"*": {"alarm list": alarm}})
+    assert run.returncode == 1 and "alarm:NOSPACE" in run.output and "./griddle etcd disarm" in run.output
+    # all members have been restarted by then: a larger quota can be applied
+    names = [name for name, _ in run.operations]
+    assert names[-1] == "etcd | no alarm is raised" and "etcd | members run the configuration" in names
 
 
 def test_a_failed_service_keeps_the_proxies_as_they_are(fake):

@@ -270,8 +270,20 @@ def test_other_paths_and_methods(front: Front, client: Client) -> None:
     assert call(front, "GET", "/healthz")[0] == 200
     document = json.loads(call(front, "GET", "/version")[2])
     assert document == {"release": "r-test", "host": "app1", "engine": "etcd"}
-    client.replies = [reply(sp.OK), reply(sp.UNAVAILABLE, b"x"), StoreAway("x")]
-    assert [call(front, "GET", "/readyz")[0] for _ in range(3)] == [200, 503, 503]
+    client.replies = [reply(sp.OK), reply(sp.UNAVAILABLE, b"x"), StoreAway("x"), reply(sp.FULL, b"x")]
+    assert [call(front, "GET", "/readyz")[0] for _ in range(4)] == [200, 503, 503, 507]
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/v1/profiles/p1"), ("POST", "/v1/profiles/p1/messages")])
+def test_a_full_store_is_said_to_the_client(front: Front, client: Client, method: str, path: str) -> None:
+    known = [reply(sp.NOT_FOUND), reply(sp.OK, VERSION + b"{}")] if method == "POST" else []
+    client.replies = [*known, reply(sp.FULL, b"etcd on 10.0.0.1 uses 96% of its quota")]
+    body = {"PUT": b'{"name":"Ada"}', "POST": HELLO}[method]
+    status, headers, answer = call(front, method, path, body, HTTP_IDEMPOTENCY_KEY="k1")
+    document = json.loads(answer)
+    assert (status, document["status"], document["title"]) == (507, 507, "Insufficient Storage")
+    assert "the store is full" in document["detail"] and "10.0.0.1" not in document["detail"]
+    assert "Retry-After" not in headers  # by itself it does not get better in a second
 
 
 # --- messages and feeds

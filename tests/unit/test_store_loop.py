@@ -10,7 +10,7 @@ import pytest
 
 from services import sp, store
 from services.config import parse
-from services.engines.base import ABSENT, Conflict, TooLarge, Unavailable
+from services.engines.base import ABSENT, Conflict, Full, TooLarge, Unavailable
 from tests.unit.test_services_config import changed
 
 VERSION = ABSENT[:-1] + b"\x01"
@@ -48,6 +48,7 @@ class Engine:
     """Every key has its own name as value, except b"none"; `raises` replaces all answers."""
 
     def __init__(self, raises: Exception | None = None) -> None:
+        self.full = False
         self.raises, self.batches, self.timeouts, self.transactions = raises, [], [], []
 
     def get_many(self, keys: Sequence[bytes], timeout_ms: int) -> list[bytes | None]:
@@ -56,6 +57,10 @@ class Engine:
         if self.raises:
             raise self.raises
         return [None if key == b"none" else VERSION + key for key in keys]
+
+    def check_writable(self) -> None:
+        if self.full:
+            raise Full("etcd uses 96% of its quota")
 
     def transact(self, checks: Mapping, writes: Mapping, timeout_ms: int) -> bytes:
         if self.raises:
@@ -140,8 +145,18 @@ def test_an_engine_that_fails_fails_the_batch_and_not_the_worker(error: Exceptio
     assert socket.replies[2][1].body == VERSION + b"c"
 
 
+def test_a_full_store_is_read_and_says_so_when_pinged() -> None:
+    engine, ping = Engine(), sp.request(sp.PING, b"")
+    assert [reply.status for _, reply in run(Socket([ping]), engine)] == [sp.OK]
+    engine.full = True
+    replies = dict(run(Socket([get(b"a"), ping]), engine))
+    assert replies[get(b"a")].status == sp.OK
+    assert (replies[ping].status, replies[ping].body) == (sp.FULL, b"etcd uses 96% of its quota")
+
+
 @pytest.mark.parametrize(
-    ("error", "status"), [(None, sp.OK), (Conflict("x"), sp.CONFLICT), (TooLarge("x"), sp.TOO_LARGE)]
+    ("error", "status"),
+    [(None, sp.OK), (Conflict("x"), sp.CONFLICT), (TooLarge("x"), sp.TOO_LARGE), (Full("x"), sp.FULL)],
 )
 def test_a_transaction_is_answered_by_a_thread_of_its_own(error: Exception | None, status: int) -> None:
     message = sp.request(sp.TRANSACT, sp.transact_body({b"k": ABSENT}, {b"k": b"v", b"gone": None}))
