@@ -1,6 +1,5 @@
 """nginx.conf from its values. One template for the proxies, for `griddle dev` and for the tests."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,14 +10,6 @@ CONFIG_JSON = "../griddle/griddle.json"  # from /etc/nginx
 LUA_FILES = tuple(sorted(path.name for path in (FOLDER / "lua").glob("*.lua")))
 
 
-@dataclass(frozen=True, slots=True)
-class FrontAddress:
-    """Where one front worker listens."""
-
-    address: str
-    port: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NginxValues:
     """Paths are absolute, except those under nginx's prefix (-p): config_json, and the folder `lua`.
@@ -26,7 +17,8 @@ class NginxValues:
     So the same file can be checked where it is staged, with what was staged beside it.
     """
 
-    fronts: Sequence[FrontAddress]
+    fronts: int  # how many there are, of all app hosts and slots; griddle.json says where
+    stores: int
     default_release: str  # named by answers in which no release had a part
     config_json: str = CONFIG_JSON
     listen: str = "80"
@@ -42,13 +34,8 @@ class NginxValues:
     log_all: bool = False  # every request, not only those that failed
     temp: str = "/var/lib/nginx"
     body_limit_bytes: int = 65536
-    front_keepalive: int = 64
     deadline_ms: int = 250
     write_timeout_ms: int = 6000  # above the 5 s that a store worker gives a write
-
-    def __post_init__(self) -> None:
-        if not self.fronts:
-            raise ValueError("nginx: no front worker to send requests to")
 
 
 def nginx_conf(values: NginxValues) -> str:

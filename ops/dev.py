@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from nginx.render import FrontAddress, NginxValues, lua_files, nginx_conf
+from nginx.render import NginxValues, lua_files, nginx_conf
 from ops.errors import UserError
 from ops.paths import ROOT, STATE
 from ops.process import die_with_parent
@@ -135,7 +135,8 @@ def configuration(directory: Path, port: int) -> dict:
 def nginx_values(directory: Path, port: int) -> NginxValues:
     """The proxies' nginx.conf with one worker, below one's own directory."""
     return NginxValues(
-        fronts=[FrontAddress("127.0.0.1", port + 1)],
+        fronts=1,
+        stores=1,
         default_release="dev",
         config_json="griddle.json",
         listen=f"127.0.0.1:{port}",

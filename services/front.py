@@ -56,7 +56,10 @@ class Front:
     def __call__(self, environ: dict, start_response: Callable) -> Iterable[bytes]:
         started = time.monotonic()
         try:
-            answer = self._route(Request(environ))
+            request = Request(environ)
+            answer = self._route(request)
+            if answer.status == 200:
+                answer = _as_asked(request, answer)
         except Problem as problem:
             answer = problem.answer()
         except StoreAway as error:
@@ -80,7 +83,7 @@ class Front:
             if slash:
                 return self._route_below(request, profile_id, below)
             if request.method in ("GET", "HEAD"):
-                return self._get_profile(request, profile_id)
+                return self._get_profile(profile_id)
             if request.method == "PUT":
                 return self._put_profile(request, profile_id)
             if request.method == "DELETE":
@@ -104,14 +107,11 @@ class Front:
             return self._get_feed(request, profile_id)
         raise Problem(404, "no such resource")
 
-    def _get_profile(self, request: Request, profile_id: str) -> Answer:
+    def _get_profile(self, profile_id: str) -> Answer:
         reply = self._client.ask(sp.GET, profile.key_of(profile_id), self._read_ms())
         if reply.status != sp.OK:
             raise _problem_of(reply)
         tag = entity_tag(reply.body[: sp.VERSION_BYTES])
-        known = request.header("IF_NONE_MATCH")
-        if known is not None and matches(known, tag):
-            return Answer(304, [("ETag", tag)], b"")
         headers = [("Content-Type", "application/json"), ("ETag", tag)]
         return Answer(200, headers, reply.body[sp.VERSION_BYTES :])
 
@@ -233,6 +233,20 @@ class Front:
         return json_answer(
             {"release": self._release, "host": self._config.host.name, "engine": self._config.store.engine}
         )
+
+
+def _as_asked(request: Request, answer: Answer) -> Answer:
+    """A read's 200 under its preconditions (RFC 9110, 13.2.2); those by date do not count: nothing has one."""
+    wanted, known = request.header("IF_MATCH"), request.header("IF_NONE_MATCH")
+    if wanted is None and known is None:
+        return answer
+    tags = [header for header in answer.headers if header[0] == "ETag"]
+    tag = tags[0][1] if tags else None
+    if wanted is not None and wanted.strip() != "*" and tag not in tags_of(wanted, "If-Match"):
+        raise Problem(412, "the profile has another version" if tag else "the resource has no entity tag")
+    if known is not None and matches(known, tag):
+        return Answer(304, tags, b"")
+    return answer
 
 
 def _created(stored: bytes) -> Answer:

@@ -100,8 +100,8 @@ def version_of(tag: str) -> bytes | None:
     return version if len(version) == VERSION_BYTES else None
 
 
-def matches(header: str, tag: str) -> bool:
-    """Whether an If-None-Match header holds `tag` (weak comparison)."""
+def matches(header: str, tag: str | None) -> bool:
+    """Whether an If-None-Match header holds `tag`, None: there is none (weak comparison)."""
     return header.strip() == "*" or any(part.strip().removeprefix("W/") == tag for part in header.split(","))
 
 

@@ -33,14 +33,18 @@ def document(value_limit_bytes: int) -> bytes:
                 "description": (
                     "Reads are never cached: each asks the store. A body has a Content-Length, and at most "
                     f"{value_limit_bytes} bytes. An answer of 503 may be tried again after Retry-After; a write "
-                    "with If-Match, or a message with its Idempotency-Key, is then still done once."
+                    "with If-Match, or a message with its Idempotency-Key, is then still done once. Preconditions "
+                    "by date do not count, for nothing here has one. A method that only other resources have is "
+                    "405 with Allow, one that none has 501."
                 ),
             },
             "paths": {
                 at_id: {
                     "parameters": [profile_id],
-                    "get": _operation("getProfile", _read("Profile", etag=True), 304, 400, 404, 503, tag="none"),
-                    "head": _operation("headProfile", _bare(200, etag=True), 304, 400, 404, 503, tag="none"),
+                    "get": _operation(
+                        "getProfile", _read("Profile", etag=True), 304, 400, 404, 412, 503, tag="read"
+                    ),
+                    "head": _operation("headProfile", _bare(200, etag=True), 304, 400, 404, 412, 503, tag="read"),
                     "put": _operation(
                         "putProfile", _bare(204, etag=True), 400, 411, 412, 413, 422, 503, 507,
                         body="ProfileFields", tag="both",
@@ -82,9 +86,9 @@ def _operation(
 ) -> dict:
     operation: dict = {"operationId": name, "responses": {**good, **{str(s): _other(s) for s in (*others, 405)}}}
     given = list(parameters or ())
-    if tag in ("match", "both"):
-        given.append(_header("If-Match", "* or a list of entity tags: write only what is known"))
-    if tag in ("none", "both"):
+    if tag:
+        given.append(_header("If-Match", "* or a list of entity tags: write, or read, only what is known"))
+    if tag in ("read", "both"):
         given.append(_header("If-None-Match", "A read: what is known. A write: *, create only"))
     if given:
         operation["parameters"] = given

@@ -8,7 +8,7 @@ from deploys import config
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import File
-from nginx.render import FrontAddress, NginxValues, check_conf, lua_files, nginx_conf
+from nginx.render import NginxValues, check_conf, lua_files, nginx_conf
 
 TEMPLATES = Path(__file__).parent / "templates"
 HIGHEST_PRIORITY = 200
@@ -29,12 +29,8 @@ def nginx_values(cluster: Cluster, host: Host) -> NginxValues:
     """What nginx.conf says on a proxy."""
     apps = cluster.group("apps")
     return NginxValues(
-        fronts=[
-            FrontAddress(app.address, port)
-            for app in apps
-            for slot in config.slots(app)
-            for port in config.ports(app, "front", slot)
-        ],
+        fronts=sum(app.data["front_workers"] * len(config.slots(app)) for app in apps),
+        stores=sum(app.data["store_workers"] * len(config.slots(app)) for app in apps),
         default_release=next(version for app in apps for version in config.slots(app).values()),
         listen=str(host.data["proxy_port"]),
         backlog=host.data["front_backlog"],

@@ -1,6 +1,6 @@
 -- GET /v1/profiles/{id}/feed by the direct lane: one range of the store, put together as services/message.py does it.
 
-local control = require "control"
+local fronts = require "fronts"
 local metrics = require "metrics"
 local problem = require "problem"
 local sp = require "sp"
@@ -63,7 +63,7 @@ end
 function M.handle(id)
     local limit, before = page_asked()
     if not limit then
-        return ngx.exec(control.front_read())
+        return fronts.pass()
     end
     local first = "feed/" .. id .. "/"
     local last = before and first .. before or "feed/" .. id .. "0"

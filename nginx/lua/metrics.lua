@@ -19,6 +19,7 @@ local FLUSH_SECONDS = 1
 local SERIES_MOST = 64 -- what is beyond counts as "other": labels come from outside
 local LABEL_BYTES = 40 -- collectd cuts names at 127
 local DATAGRAM_BYTES = 1400 -- one Ethernet frame
+local PLAIN = { "errors", "refused" }
 local COUNTED = "^(%u+) /v1/profiles/" -- the line as it came: error_page changes method and URI
 
 local series, count = {}, 0
@@ -46,7 +47,8 @@ local function find_series(kind, lane, release, variant)
     found = {
         prefix = "griddle." .. kind .. "_",
         labels = format(";lane=%s;release=%s;variant=%s", lane, clean(release), clean(variant)),
-        new = true, sum = 0, errors = 0, shed = {}, sent = { sum = 0, errors = 0, shed = {} },
+        new = true, sum = 0, errors = 0, refused = 0, shed = {},
+        sent = { sum = 0, errors = 0, refused = 0, shed = {} },
     }
     for i = 1, BUCKETS do
         found[i], found.sent[i] = 0, 0
@@ -82,8 +84,10 @@ function M.answered(lane, status, release, variant, reason)
         return
     end
     local found = find_series((method == "GET" or method == "HEAD") and "read" or "write", lane, release, variant)
-    if status < 500 then
+    if status < 400 or status == 404 then
         observe(found)
+    elseif status < 500 then
+        found.refused = found.refused + 1
     elseif status == 503 then
         reason = reason or "front"
         found.shed[reason] = (found.shed[reason] or 0) + 1
@@ -118,10 +122,12 @@ local function lines_of(found, lines)
         lines[#lines + 1] = format("%sms_count%s:%d|c", prefix, labels, total)
         lines[#lines + 1] = format("%sms_sum%s:%.3f|c", prefix, labels, sum)
     end
-    if new or found.errors > sent.errors then
-        local errors = new and 0 or found.errors - sent.errors
-        sent.errors = sent.errors + errors
-        lines[#lines + 1] = format("%serrors%s:%d|c", prefix, labels, errors)
+    for _, name in ipairs(PLAIN) do
+        if new or found[name] > sent[name] then
+            local more = new and 0 or found[name] - sent[name]
+            sent[name] = sent[name] + more
+            lines[#lines + 1] = format("%s%s%s:%d|c", prefix, name, labels, more)
+        end
     end
     for reason, shed in pairs(found.shed) do
         local before = sent.shed[reason]

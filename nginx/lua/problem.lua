@@ -5,13 +5,16 @@ local metrics = require "metrics"
 local settings = require "settings"
 local sp = require "sp"
 
+local sub = string.sub
+
 local M = {}
 
 local TITLES = {
     [400] = "Bad Request", [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
-    [408] = "Request Timeout", [411] = "Length Required", [413] = "Content Too Large", [414] = "URI Too Long",
-    [431] = "Request Header Fields Too Large", [500] = "Internal Server Error", [502] = "Bad Gateway",
-    [503] = "Service Unavailable", [504] = "Gateway Timeout",
+    [408] = "Request Timeout", [411] = "Length Required", [412] = "Precondition Failed",
+    [413] = "Content Too Large", [414] = "URI Too Long", [431] = "Request Header Fields Too Large",
+    [500] = "Internal Server Error", [501] = "Not Implemented", [502] = "Bad Gateway",
+    [503] = "Service Unavailable", [504] = "Gateway Timeout", [505] = "HTTP Version Not Supported",
 }
 local RETRY_SECONDS = 1
 
@@ -66,12 +69,18 @@ end
 -- For error_page, which has set the status.
 function M.from_nginx()
     local status = ngx.status
-    if status == 502 or status == 504 then
+    local line = ngx.var.request or "" -- as it came: error_page changes the method
+    if status == 405 and (sub(line, 1, 6) == "TRACE " or sub(line, 1, 8) == "CONNECT ") then
+        status = 501 -- as any other that no resource has
+    elseif status == 405 then
+        ngx.header["Allow"] = "GET, HEAD" -- what this proxy answers by itself
+    elseif status == 502 or status == 504 then
         status = 503 -- no front answered: to the client that is the same, and it may try again
     elseif not TITLES[status] then
         status = status >= 500 and 500 or 400
     end
-    local detail = status == 503 and "no front worker answered" or nil
+    local detail = status == 503 and "no front worker answered" or status == 501 and "no resource has this method"
+        or nil
     return M.send(status, detail, ngx.var.upstream_addr and "wsgi" or "proxy", nil, FIELDS[status])
 end
 

@@ -1,7 +1,7 @@
 -- /v1/profiles/{id} and its feed: hot reads by the direct lane, everything else to the front.
 
-local control = require "control"
 local feed = require "feed"
+local fronts = require "fronts"
 local metrics = require "metrics"
 local problem = require "problem"
 local settings = require "settings"
@@ -29,12 +29,8 @@ local function lane_of_read()
 end
 
 function M.handle()
-    local method = var.request_method
-    if method ~= "GET" and method ~= "HEAD" then
-        return ngx.exec("@front_write")
-    end
-    if lane_of_read() ~= "direct" then
-        return ngx.exec(control.front_read())
+    if var.plain_read ~= "1" or lane_of_read() ~= "direct" then
+        return fronts.pass()
     end
     local id = sub(var.uri, PATH_BYTES + 1)
     if #id > ID_BYTES or not find(id, "^%w[%w_-]*$") then
@@ -42,7 +38,7 @@ function M.handle()
         if owner and #owner <= ID_BYTES then
             return feed.handle(owner)
         elseif find(id, "/", 1, true) then
-            return ngx.exec(control.front_read())
+            return fronts.pass()
         end
         return problem.send(400, "1 to 64 letters, digits, '-' and '_', beginning with a letter or digit",
                             "direct", nil, "id")

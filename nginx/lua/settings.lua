@@ -27,6 +27,13 @@ function M.load(path)
     if #M.upstreams == 0 then
         error("griddle: " .. path .. ": proxy.upstreams is empty", 0)
     end
+    for _, upstream in ipairs(M.upstreams) do
+        for _, key in ipairs({ "store_ports", "front_ports" }) do
+            if not upstream[key] or #upstream[key] == 0 then
+                error("griddle: " .. path .. ": proxy.upstreams: " .. upstream.address .. " has no " .. key, 0)
+            end
+        end
+    end
     -- what answers name that no release had a part in
     M.release = M.upstreams[1].release
 end

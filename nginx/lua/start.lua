@@ -4,12 +4,12 @@ local M = {}
 
 function M.init(config_path)
     require("settings").load(config_path)
-    require("peers").init()
+    require("store").init()
+    require("fronts").init()
     require "control"
     require "feed"
     require "profile"
     require "problem"
-    require "store"
     require "waits"
     require "metrics"
 end

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import tomli_w
 
-from nginx.render import FrontAddress
 from ops import dev
 from ops.bench.peers.engine import write_file
 from ops.bench.processes import Process
@@ -108,7 +107,7 @@ def griddle(setting: Setting, running: Running) -> None:
         wait_until("bench: the front listens", lambda port=port: _listens(running, port), READY_SECONDS)
     values = replace(
         dev.nginx_values(setting.directory, running.port),
-        fronts=[FrontAddress("127.0.0.1", port) for port in ports],
+        fronts=len(ports),
         access_log=str(setting.directory / "access.log"),
         log_all=False,
         worker_connections=4096,

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from nginx.render import FrontAddress, NginxValues, lua_files, nginx_conf
+from nginx.render import NginxValues, lua_files, nginx_conf
 from ops.process import die_with_parent
 from tests.unit import stores
 from tests.unit.stores import listens, wait_until
@@ -100,6 +100,11 @@ class ServingPath:
         self.configuration["store"]["engine"] = next(iter(engine))
 
     @property
+    def upstream(self) -> dict:
+        """Where nginx finds the store workers and fronts."""
+        return self.configuration["proxy"]["upstreams"][0]
+
+    @property
     def control(self) -> Path:
         """What an agent would write."""
         return self.directory / "control.json"
@@ -134,8 +139,10 @@ class ServingPath:
         for name, content in lua_files().items():
             (self.directory / "lua" / name).write_text(content)
         (self.directory / "griddle.json").write_text(json.dumps(self.configuration))
+        upstreams = self.configuration["proxy"]["upstreams"]
         settings: dict = {
-            "fronts": [FrontAddress("127.0.0.1", self.ports["front"])], "default_release": "dev",
+            "fronts": sum(len(upstream["front_ports"]) for upstream in upstreams),
+            "stores": sum(len(upstream["store_ports"]) for upstream in upstreams), "default_release": "dev",
             "config_json": "griddle.json", "listen": f"127.0.0.1:{self.ports['nginx']}",
             "user": "" if os.geteuid() else "root",  # its workers read a file of the test's
             "worker_processes": "1", "worker_connections": 256, "file_limit": 1024, "reuseport": False,

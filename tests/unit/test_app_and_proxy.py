@@ -150,11 +150,9 @@ def test_an_archive_with_another_checksum_is_refused(tmp_path: Path) -> None:
     assert "is not what was built" in done.stderr
 
 
-def test_nginx_sends_to_every_front_of_every_slot_in_use(cluster: model.Cluster) -> None:
+def test_nginx_has_room_for_every_worker_of_every_slot_in_use(cluster: model.Cluster) -> None:
     values = proxy.nginx_values(cluster, cluster.hosts["proxy1"])
-    assert [(f.address, f.port) for f in values.fronts] == [
-        (host.address, port) for host in cluster.group("apps") for port in (8000, 8001)
-    ]
+    assert (values.fronts, values.stores) == (3 * 2, 3 * 2)
     assert values.default_release == RELEASE
 
 
