@@ -50,6 +50,11 @@ _QUERIES = {
     "worker": "count by (unit, slot, release) (last_over_time(griddle_worker[10s]))",
     "etcd": "max by (host, server_version) (last_over_time(etcd_server_version[30s]))",
     "etcd_leader": "max by (host) (last_over_time(etcd_server_has_leader[30s]))",
+    "etcd_quota": (
+        "max by (host) (last_over_time(etcd_mvcc_db_total_size_in_bytes[30s]))"
+        " / max by (host) (last_over_time(etcd_server_quota_backend_bytes[30s]))"
+    ),
+    "etcd_alarm": "max by (host, alarm) (last_over_time(griddle_etcd_alarm[40s]))",
     "fdb_up": "max(last_over_time(griddle_fdb_up[40s]))",
     "fdb_gate": "min by (gate) (last_over_time(griddle_fdb_gate[40s]))",
     "fdb_version": "count by (version) (last_over_time(griddle_fdb_process[40s]))",
@@ -57,6 +62,10 @@ _QUERIES = {
     "mark_took": 'last_over_time(griddle_mark{phase!="start"}[7d])',
 }
 MARKS = 3
+QUOTA_NEAR, QUOTA_FULL = (
+    0.8,
+    0.95,
+)  # of etcd's quota; at the second the store stops (services/engines/etcd_space.py)
 STATES = {"up": "green", "down": "red", "silent": "yellow", "unreachable": "yellow"}
 MARK_LABELS = ("kind", "title", "phase", "outcome", "reason", "by")
 
@@ -156,6 +165,12 @@ def read(
             "foundationdb": gates,
             "etcd_members": len(cluster.group("etcd")),
             "etcd_with_leader": sum(value == 1 for _, value in rows["etcd_leader"]),
+            "etcd_quota_used": by_host("etcd_quota"),
+            "etcd_alarms": sorted(
+                f"{labels['alarm']} on {labels['host']}" for labels, up in rows["etcd_alarm"] if up
+            )
+            if rows["etcd_alarm"]
+            else None,
         },
         "marks": [
             # Known fields alone: a mark has whatever labels its sender gave it, and they may be named as ours are.
@@ -290,9 +305,8 @@ def _rest_lines(seen: Mapping[str, Any], paint: Paint, columns: int) -> list[str
             say("GATES", f"FoundationDB: {len(red)} of {total} red: {'; '.join(sorted(red))}", "red")
         else:
             say("GATES", f"FoundationDB: all {total} green", "green")
-    leaders, members = gates["etcd_with_leader"], gates["etcd_members"]
-    colour = "green" if leaders == members else "yellow" if 2 * leaders > members else "red"
-    say("" if seen["store"] == "fdb" else "GATES", f"etcd: {leaders} of {members} members see a leader", colour)
+    for number, (text, colour) in enumerate(_etcd(gates)):
+        say("GATES" if seen["store"] != "fdb" and not number else "", text, colour)
     for number, mark in enumerate(seen["marks"]):
         at = time.strftime("%m-%d %H:%M", time.gmtime(mark["at"]))
         outcome = mark["outcome"]
@@ -300,6 +314,23 @@ def _rest_lines(seen: Mapping[str, Any], paint: Paint, columns: int) -> list[str
         text = f"{at}  {mark['kind']} {mark['title']}{after}"
         say("" if number else "LAST", text, "red" if outcome in ("failed", "aborted") else "")
     return lines
+
+
+def _etcd(gates: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Lines about etcd, and their colours."""
+    leaders, members = gates["etcd_with_leader"], gates["etcd_members"]
+    colour = "green" if leaders == members else "yellow" if 2 * leaders > members else "red"
+    yield f"etcd: {leaders} of {members} members see a leader", colour
+    if used := gates["etcd_quota_used"]:
+        host = max(used, key=used.__getitem__)
+        share = used[host]
+        colour = "red" if share >= QUOTA_FULL else "yellow" if share >= QUOTA_NEAR else "green"
+        full = ", the store takes no more writes" if share >= QUOTA_FULL else ""
+        yield f"etcd: {share:.0%} of the quota used on {host}{full}", colour
+    if gates["etcd_alarms"] is None:
+        yield "etcd: nothing is known of alarms; griddle-metrics-exporter on the metrics host?", "yellow"
+    for alarm in gates["etcd_alarms"] or ():
+        yield f"etcd: ALARM {alarm}, no key can be put: ./griddle etcd status", "red"
 
 
 def _number(value: float | None, unit: str = "") -> str:

@@ -145,6 +145,15 @@ def exporter_files(cluster: Cluster, database: Database | None) -> dict[str, Fil
         "store": f"http://127.0.0.1:{data['metrics_http_port']}/api/v1/import/prometheus",
         "hosts": [(host.name, _group(host)) for host in reporting(cluster)],
         "fdbcli": None,
+        "etcd": {
+            "members": {
+                host.name: f"https://{host.address}:{host.data['etcd_client_port']}"
+                for host in cluster.group("etcd")
+            },
+            "ca": f"{PKI}/ca.crt",
+            "cert": f"{PKI}/client.crt",
+            "key": f"{PKI}/client.key",
+        },
     }
     if database:
         limits = asdict(database.limits) | {"processes": sorted(database.limits.processes)}

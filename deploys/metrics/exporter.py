@@ -1,4 +1,4 @@
-"""What the metrics host finds out by asking: FoundationDB's state; and which hosts there ought to be.
+"""What the metrics host finds out by asking: FoundationDB's state, etcd's alarms; and which hosts there should be.
 
     python3 -m deploys.metrics.exporter CONFIG
 
@@ -10,11 +10,14 @@ answer is down: every gate is red then, and its other numbers end.
 from __future__ import annotations
 
 import json
+import re
+import ssl
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from deploys.foundationdb.status import MISSING, Document, Limits, get
 EVERY_SECONDS = 10
 ANSWER_SECONDS = 9
 POST_SECONDS = 3
+MEMBER_SECONDS = 3
+ALARMS = ("NOSPACE", "CORRUPT")
 
 RATES = {
     "read_versions": "cluster.workload.transactions.started.hz",
@@ -124,6 +129,39 @@ def expected(hosts: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield line("griddle_host_expected", {"host": name, "group": group}, 1)
 
 
+def alarms(members: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Samples of etcd's alarms, pure: of each member that answers, 1 or 0 for each kind.
+
+    :param members: {host: what its member says to maintenance/status, the alarms of all members among its errors}
+    """
+    errors = {str(error) for status in members.values() for error in status.get("errors", ())}
+    raised = {match.groups() for error in errors if (match := re.match(r"memberID:(\d+) alarm:(\w+)", error))}
+    hosts = {str(status["header"]["member_id"]): host for host, status in members.items()}
+    hosts = {member: f"member {int(member):x}" for member, _ in raised} | hosts
+    for member, host in hosts.items():
+        for alarm in sorted({*ALARMS, *(kind for _, kind in raised)}):
+            yield line("griddle_etcd_alarm", {"host": host, "alarm": alarm}, (member, alarm) in raised)
+
+
+def ask_members(etcd: Mapping[str, Any]) -> dict[str, Any]:
+    """{host: its member's answer to maintenance/status}, of those that answer."""
+    tls = ssl.create_default_context(cafile=etcd["ca"])
+    tls.load_cert_chain(etcd["cert"], etcd["key"])
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls))
+
+    def status_of(url: str) -> Any:
+        try:
+            with opener.open(f"{url}/v3/maintenance/status", b"{}", timeout=MEMBER_SECONDS) as answer:
+                return json.load(answer)
+        except (OSError, ValueError) as error:
+            print(f"{url}: {error}", file=sys.stderr)
+            return None
+
+    with ThreadPoolExecutor(len(etcd["members"])) as pool:
+        answers = pool.map(status_of, etcd["members"].values())
+        return {host: answer for host, answer in zip(etcd["members"], answers, strict=True) if answer}
+
+
 def ask(fdbcli: list[str]) -> Document | None:
     """What FoundationDB says of itself; None where it says nothing in time."""
     try:
@@ -163,6 +201,10 @@ def main() -> None:
         lines = list(expected(config["hosts"]))
         if limits:
             lines += database(ask(config["fdbcli"]), limits)
+        try:
+            lines += alarms(ask_members(config["etcd"]))
+        except OSError as error:  # certificates that cannot be read just now
+            print(f"etcd: {error}", file=sys.stderr)
         post(config["store"], lines)
         time.sleep(max(0.0, started + EVERY_SECONDS - time.monotonic()))
 

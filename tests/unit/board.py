@@ -98,8 +98,14 @@ def sample(name: str, value: float, seconds: float, **labels: str) -> str:
 
 
 def past(
-    cluster: Cluster, start: float, end: float, *, step: int = 5, down: Iterable[str] = (),
-    slow_since: float = 1e12, hole: tuple[float, float] = (0, 0),
+    cluster: Cluster,
+    start: float,
+    end: float,
+    *,
+    step: int = 5,
+    down: Iterable[str] = (),
+    slow_since: float = 1e12,
+    hole: tuple[float, float] = (0, 0),
 ) -> Iterator[str]:
     """Samples of a cluster between two times (Unix seconds).
 
@@ -171,6 +177,7 @@ def _host(host: str, groups: frozenset[str], at: int, slow_since: float) -> Iter
         yield gauge("etcd_server_is_leader", host == "app1")
         yield gauge("etcd_server_version", 1, server_version="3.4.23")
         yield gauge("etcd_mvcc_db_total_size_in_bytes", 21e6)
+        yield gauge("etcd_server_quota_backend_bytes", 2 * 2**30)
         yield counter("etcd_server_proposals_committed_total", 14)
         for bound, share in (("0.001", 0.4), ("0.004", 0.95), ("0.016", 1), ("+Inf", 1)):
             yield counter("etcd_disk_wal_fsync_duration_seconds_bucket", 14 * share, le=bound)

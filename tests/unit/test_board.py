@@ -12,6 +12,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from deploys.metrics import page
+from services.engines import etcd_space
 from tests import browser as browsers
 from tests.browser import PHONE, Browser
 from tests.unit import board as boards
@@ -308,6 +309,35 @@ def test_a_host_that_lives_without_its_processes_is_no_good_host(shown: Browser)
         "import('/js/health.js').then((h) => arguments[1].map(([seen]) => h.host(arguments[0], seen, 101).word))"
     )
     assert shown.run(judged, app, cases) == [word for _, word in cases]
+
+
+def test_an_etcd_without_room_is_not_healthy(shown: Browser) -> None:
+    def members(used: float | None, up: int = 3) -> list[dict]:
+        return [{"up": number < up, "leads": number == 0, "used": used} for number in range(3)]
+
+    cases = [
+        [members(0.5), [], "ok", "healthy"], [members(None), [], "ok", "healthy"],
+        [members(0.81), [], "warn", "81.00 % of the quota used"],
+        [members(0.951), [], "bad", "95.10 % of the quota used: the store takes no more writes"],
+        [members(0.5), ["NOSPACE on app1"], "bad", "alarm NOSPACE on app1: no key can be put"],
+        [members(0.81, 2), [], "warn", "2 of 3 up"],
+        [members(0.5, 1), ["NOSPACE on app1"], "bad", "majority lost: 1 of 3 up"],
+    ]  # fmt: skip
+    judged = (
+        "import('/js/health.js').then((h) => arguments[0].map(([members, alarms]) => h.quorum(members, alarms)))"
+    )
+    assert shown.run(judged, cases) == [{"state": state, "word": word} for *_, state, word in cases]
+    assert shown.run("import('/js/health.js').then((h) => h.QUOTA_FULL)") == etcd_space.FULL_SHARE
+
+
+def test_an_alarm_of_etcd_is_at_the_top(board: LocalBoard, window: Browser) -> None:
+    now = int(time.time())
+    board.put(sample("griddle_etcd_alarm", 1, at, host="app1", alarm="NOSPACE") for at in range(now, now + 60, 5))
+    show(window, board)
+    said = "✕ alarm NOSPACE on app1: no key can be put"
+    window.wait("the alarm", lambda: window.text("#members .sum") == said)
+    assert "✕ etcd: alarm NOSPACE on app1: no key can be put" in window.texts("#problems li")
+    assert "20 MiB, 0.97 % of the quota" in window.text("#members")
 
 
 def test_nobody_reading_is_neither_kept_nor_broken(shown: Browser) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from deploys.etcd.config import ETCD_PKI
 from deploys.foundationdb import cluster_file, status
 from deploys.foundationdb.status import Limits
 from deploys.metrics import config, exporter, page
+from tests.unit import stores
 from tests.unit.clusters import cluster
+from tests.unit.etcds import Etcds
 from tests.unit.statsd import Daemon
 
 DATA = Path(__file__).parent / "data" / "fdb_status"
@@ -120,6 +123,50 @@ def test_a_database_that_is_down_is_said_to_be_down(text):
     assert seen["griddle_fdb_up{}"] == 0
     assert seen['griddle_fdb_gate{gate="available"}'] == 0
     assert not any("per_second" in name for name in seen)
+
+
+def etcd_samples(members: dict) -> dict[str, float]:
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in exporter.alarms(members))}
+
+
+def test_alarms_of_etcd_are_said_by_host_and_so_is_that_there_are_none():
+    raised = {"errors": ["memberID:17 alarm:NOSPACE ", "memberID:255 alarm:NOSPACE ", "etcdserver: no leader"]}
+    app1, app2 = {"header": {"member_id": "17"}}, {"header": {"member_id": "18"}}
+    assert set(etcd_samples({"app1": app1, "app2": app2}).values()) == {0}
+    assert etcd_samples({}) == {}
+    seen = etcd_samples({"app1": app1 | raised, "app2": app2 | raised})
+    assert {name for name, value in seen.items() if value} == {
+        'griddle_etcd_alarm{host="app1",alarm="NOSPACE"}',
+        'griddle_etcd_alarm{host="member ff",alarm="NOSPACE"}',  # one that does not answer
+    }
+    assert seen['griddle_etcd_alarm{host="app2",alarm="CORRUPT"}'] == 0
+
+
+def test_members_of_a_real_etcd_are_asked_with_certificates_and_a_dead_one_is_left_out(tmp_path):
+    if reason := stores.etcd_missing():
+        pytest.skip(reason)
+    etcds = Etcds(tmp_path, "ab")
+    try:
+        etcds.bootstrap("a")
+        pki = f"{etcds.root('a')}{ETCD_PKI}"
+        urls = {
+            name: f"https://{host.address}:{host.data['etcd_client_port']}"
+            for name, host in etcds.cluster.hosts.items()
+        }
+        asked = {"members": urls, "ca": f"{pki}/ca.crt", "cert": f"{pki}/member.crt", "key": f"{pki}/member.key"}
+        assert etcd_samples(exporter.ask_members(asked)) == {
+            f'griddle_etcd_alarm{{host="a",alarm="{alarm}"}}': 0 for alarm in ("NOSPACE", "CORRUPT")
+        }
+        etcds.install("a", **{"quota-backend-bytes": str(2**20), "initial-cluster": etcds.peers("a")})
+        etcds.servers["a"].stop()
+        etcds.start("a")
+        etcds.await_leader("a")
+        for number in range(12):
+            etcds.ctl("a", "put", f"key{number}", "x" * 100_000, check=False)
+        seen = etcd_samples(exporter.ask_members(asked))
+        assert seen['griddle_etcd_alarm{host="a",alarm="NOSPACE"}'] == 1
+    finally:
+        etcds.stop()
 
 
 def test_gates_have_the_same_names_whatever_the_state():

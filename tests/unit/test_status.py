@@ -14,6 +14,7 @@ import pytest
 
 from deploys import model
 from ops import status
+from services.engines import etcd_space
 from tests.unit.clusters import cluster
 
 CLUSTER = cluster(store_engine="fdb")
@@ -37,6 +38,8 @@ FOUND = [
     row("worker", 1, unit="store", slot="b", release="r-2"),
     *(row("etcd", 1, host=f"app{n}", server_version="3.4.23") for n in (1, 3)),
     *(row("etcd_leader", 1, host=f"app{n}") for n in (1, 3)),
+    *(row("etcd_quota", 0.01 * n, host=f"app{n}") for n in (1, 3)),
+    *(row("etcd_alarm", 0, host=f"app{n}", alarm="NOSPACE") for n in (1, 3)),
     row("fdb_up", 1), row("fdb_gate", 1, gate="available"), row("fdb_gate", 0, gate="data lag, seconds"),
     row("fdb_version", 5, version="7.3.77"),
     row("mark", 1000.0, kind="deploy", title="all", id="x", phase="end", outcome="failed", at="etcd | gate",
@@ -124,6 +127,34 @@ def test_the_promise_is_the_inventorys() -> None:
     status_of = status.read(ours, ALL_UP, FOUND, None)
     text = status.screen(status_of, lambda text, colour: painted.append((text.strip(), colour)) or text)
     assert "within 50 ms" in text and ("99.87 %", "red") in painted
+
+
+@pytest.mark.parametrize(
+    ("quota", "alarm", "expected", "colour"),
+    [
+        (0.79, 0, "etcd: 79% of the quota used on app1", "green"),
+        (0.81, 0, "etcd: 81% of the quota used on app1", "yellow"),
+        (0.95, 0, "etcd: 95% of the quota used on app1, the store takes no more", "red"),
+        (0.5, 1, "etcd: ALARM NOSPACE on app1, no key can be put", "red"),
+        (0.5, None, "etcd: nothing is known of alarms", "yellow"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["fdb", "etcd"])
+def test_an_etcd_without_room_is_said_so(quota, alarm, expected, colour, engine) -> None:
+    others = [each for each in FOUND if each["metric"]["q"] not in ("etcd_quota", "etcd_alarm")]
+    found = [*others, row("etcd_quota", quota, host="app1"), row("etcd_quota", 0.1, host="app2")]
+    if alarm is not None:
+        found += [row("etcd_alarm", alarm, host="app1", alarm="NOSPACE"), row("etcd_alarm", 0, host="app2")]
+    painted: list[tuple[str, str]] = []
+    ours = status.read(cluster(store_engine=engine), ALL_UP, found, None)
+    text = status.screen(ours, lambda text, colour: painted.append((text, colour)) or text)
+    assert any(line.startswith(expected) and seen == colour for line, seen in painted), painted
+    assert max(map(len, text.splitlines())) <= 80
+    assert ours["gates"]["etcd_alarms"] == {0: [], 1: ["NOSPACE on app1"], None: None}[alarm]
+
+
+def test_where_the_store_stops_is_where_the_screen_says() -> None:
+    assert status.QUOTA_FULL == etcd_space.FULL_SHARE
 
 
 def test_a_database_that_is_down_is_said_so() -> None:

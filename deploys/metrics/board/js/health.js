@@ -4,6 +4,8 @@ import { quantity, share, span } from "./format.js";
 
 const SILENT_S = 15; // every host's heartbeat comes each second
 const DISK_FULL_PERCENT = 85;
+const QUOTA_NEAR = 0.8;
+export const QUOTA_FULL = 0.95; // from here on the store takes no more writes: services/engines/etcd_space.py
 
 /** @param {{share: ?number, reads: ?number}} seen over some time; null where not known */
 export function promise(seen, promised) {
@@ -45,15 +47,24 @@ export function database(up, gates) {
   return red ? { state: "bad", word: `${red} of ${gates.length} gates red` } : { state: "ok", word: "healthy" };
 }
 
-/** Members that answer, of those that there are; and whether they have a leader. */
-export function quorum(members) {
+/**
+ * Members that answer, of those that there are; whether they have a leader, and room.
+ * @param {{up: ?boolean, leads: boolean, used: ?number}[]} members `used`: share of the quota
+ * @param {string[]} alarms that are raised, such as "NOSPACE on app1"
+ */
+export function quorum(members, alarms = []) {
   const up = members.filter((member) => member.up).length;
   if (!members.length || members.every((member) => member.up === undefined)) {
     return { state: "unknown", word: "no data" };
   }
   if (up <= members.length / 2) return { state: "bad", word: `majority lost: ${up} of ${members.length} up` };
   if (!members.some((member) => member.leads)) return { state: "bad", word: "no leader" };
+  if (alarms.length) return { state: "bad", word: `alarm ${alarms.join(", ")}: no key can be put` };
+  const used = Math.max(0, ...members.map((member) => member.used ?? 0));
+  const quota = `${share(used)} of the quota used`;
+  if (used >= QUOTA_FULL) return { state: "bad", word: `${quota}: the store takes no more writes` };
   if (up < members.length) return { state: "warn", word: `${up} of ${members.length} up` };
+  if (used >= QUOTA_NEAR) return { state: "warn", word: quota };
   return { state: "ok", word: "healthy" };
 }
 

@@ -3,6 +3,8 @@
 // `query` is one question, whose series are named after the label `by`, or an object {line: question}.
 // $w is the window of what comes each second, $h of what comes every 10 s; both grow with the step.
 
+import { QUOTA_FULL } from "./health.js";
+
 /** A query as it is sent. rate() of the store is 0 for a while after a counter's last sample; here it ends with it. */
 export function written(query, step) {
   return query
@@ -87,6 +89,7 @@ export function panels({ within_ms, share }) {
       { id: "etcd-fsync", title: "p99 of a log fsync", unit: "s", by: "host", query: "histogram_quantile(0.99, sum by (le, host) (rate(etcd_disk_wal_fsync_duration_seconds_bucket[$h])))" },
       { id: "etcd-peers", title: "p99 between peers", note: "round trip", unit: "s", by: "host", query: "histogram_quantile(0.99, sum by (le, host) (rate(etcd_network_peer_round_trip_time_seconds_bucket[$h])))" },
       { id: "etcd-size", title: "Database", unit: "B", by: "host", query: perHost(latest("etcd_mvcc_db_total_size_in_bytes")) },
+      { id: "etcd-quota", title: "Quota used", unit: "share", by: "host", query: `${perHost(latest("etcd_mvcc_db_total_size_in_bytes"))} / ${perHost(latest("etcd_server_quota_backend_bytes"))}`, limit: { value: QUOTA_FULL, name: "writes of the store stop" }, bounds: () => [0, 1] },
     ],
     releases: [
       { id: "release-reads", title: "Reads, by release", note: "per second", unit: "/s", by: "release", stacked: true, query: "sum by (release) (rate(griddle_read_ms_count[$w]))" },

@@ -51,6 +51,8 @@ export const etcd = {
   leads: "last_over_time(etcd_server_is_leader[40s])",
   version: "last_over_time(etcd_server_version[40s])",
   size: "last_over_time(etcd_mvcc_db_total_size_in_bytes[40s])",
+  quota: "last_over_time(etcd_server_quota_backend_bytes[40s])",
+  alarm: "last_over_time(griddle_etcd_alarm[40s]) > 0",
 };
 
 export const fdb = {

@@ -169,13 +169,19 @@ export class Sections {
 
   #members(seen) {
     const names = this.cluster.hosts.filter((host) => host.groups.includes("etcd")).map((host) => host.name);
-    const [up, leads, size] = [by(seen?.up, "host"), by(seen?.leads, "host"), by(seen?.size, "host")];
+    const [up, leads, size, quota] = ["up", "leads", "size", "quota"].map((what) => by(seen?.[what], "host"));
     const version = new Map((seen?.version ?? []).map(({ labels }) => [labels.host, labels.server_version]));
-    const members = names.map((name) => ({ name, up: up.has(name) ? up.get(name) > 0 : undefined, leads: leads.get(name) > 0 }));
-    const verdict = health.quorum(members);
-    const lights = members.map(({ name, up: lives, leads: leader }) => {
+    const members = names.map((name) => ({
+      name,
+      up: up.has(name) ? up.get(name) > 0 : undefined,
+      leads: leads.get(name) > 0,
+      used: quota.get(name) > 0 ? size.get(name) / quota.get(name) : undefined,
+    }));
+    const alarms = (seen?.alarm ?? []).map(({ labels }) => `${labels.alarm} on ${labels.host}`).sort();
+    const verdict = health.quorum(members, alarms);
+    const lights = members.map(({ name, up: lives, leads: leader, used }) => {
       const state = lives === undefined ? "unknown" : lives ? "ok" : "bad";
-      const said = lives ? [leader ? "leader" : "follower", version.get(name), quantity(size.get(name), "B")] : [lives === undefined ? "no data" : "down"];
+      const said = lives ? [leader ? "leader" : "follower", version.get(name), used === undefined ? quantity(size.get(name), "B") : `${quantity(size.get(name), "B")}, ${share(used)} of the quota`] : [lives === undefined ? "no data" : "down"];
       return element("li", {}, [light(state, name), element("small", {}, [` ${said.filter(Boolean).join(", ")}`])]);
     });
     replace(byId("members"), [element("li", { class: "sum" }, [light(verdict.state, verdict.word)]), ...lights]);
