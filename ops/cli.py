@@ -609,6 +609,40 @@ def rotate(cluster: str) -> None:
     body.rotate(cluster)
 
 
+_passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Else the environment's GRIDDLE_PASSPHRASE, else it is asked for.",
+)
+
+
+@pki.command()
+@click.argument("cluster")
+@click.argument("file")
+@_passphrase_option
+def export(cluster: str, file: str, passphrase_file: Path | None) -> None:
+    """Copy CLUSTER's CA into FILE, sealed with a passphrase, for another operator's machine.
+
+    FILE may lie in git. `-` writes it plain to a pipe: into age, sops, `vault kv put`.
+    """
+    from ops import pki as body
+
+    body.export(cluster, file, passphrase_file)
+
+
+@pki.command(name="import")
+@click.argument("file")
+@_passphrase_option
+def import_(file: str, passphrase_file: Path | None) -> None:
+    """Take a CA from FILE, as `export` has written it; `-` reads it from a pipe.
+
+    Whole or not at all, and only where this machine has none of that cluster, or an older one.
+    """
+    from ops import pki as body
+
+    body.import_(file, passphrase_file)
+
+
 def main() -> int:
     try:
         griddle.main(prog_name="griddle", standalone_mode=False)

@@ -5,6 +5,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("GRIDDLE_STATE") or ROOT / ".griddle")
-"""Secrets are in here. Keep it out of git, and back it up: the clusters' CAs cannot be made again."""
+"""Secrets are in here: keep it out of git. The CAs cannot be made again: keep a `./griddle pki export`."""
 RELEASES = STATE / "releases"
 CLUSTERS = STATE / "clusters"

@@ -1,242 +1,57 @@
-"""The cluster's certificate authority, kept by the operator in .griddle/clusters/<cluster>/pki, never in git.
+"""The verbs of `./griddle pki`: what the CA has issued, replacing it, carrying it to another operator's machine.
 
-One CA per cluster; per host a certificate as a member (of etcd, of FoundationDB with TLS) and one as a client.
 Replacing the CA takes three steps, so that no host ever meets a certificate whose issuer it does not trust yet:
 
 1. trust:  the new CA is added to everybody's bundle
 2. issue:  every certificate is issued anew by it
 3. forget: the old CA leaves the bundle
+
+state.json says which step was begun before anything of it is done, and that it is pending until all hosts have it.
 """
 
 from __future__ import annotations
 
 import datetime
-import ipaddress
-import json
+import getpass
 import os
-import secrets
 import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
+from ops import pki_copy
+from ops.authority import Authority, Pair
 from ops.errors import Failure, UserError
+from ops.files import locked, write_durably
 from ops.paths import CLUSTERS, ROOT
-from ops.process import pyinfra
+from ops.process import die_with_parent, pyinfra
+from ops.progress import say
 
-CA_DAYS = 3650
-CERTIFICATE_DAYS = 398
+__all__ = ["Authority", "Pair", "export", "import_", "rotate", "show"]
+
+PASSPHRASE = "GRIDDLE_PASSPHRASE"  # the environment's; else a file, else it is asked for
 HOLDERS = "etcd,foundationdb,backup,metrics,app"  # components that hold certificates, or read them once
-RENEW_DAYS = 60
-"""A certificate with less time left is issued anew by the next deploy."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """PEM texts of a certificate and its private key."""
-
-    certificate: str
-    key: str
-
-
-class Authority:
-    """A cluster's CA and the certificates that it has issued.
-
-    :param cluster: the cluster's name
-    """
-
-    def __init__(self, cluster: str, clusters: Path = CLUSTERS) -> None:
-        self.directory = clusters / cluster / "pki"
-
-    def bundle(self) -> str:
-        """PEM texts of all trusted CAs; the first call makes the CA."""
-        return "".join(self._read(f"ca-{ca}.crt") for ca in self._state()["trusted"])
-
-    def certificate(self, host: str, address: str, kind: str = "host") -> Pair:
-        """A host's certificate, for serving and for connecting; issued when there is none that will do.
-
-        :param host: the host's name, also its common name
-        :param address: its IPv4 address
-        :param kind: file name's second part; "host" or "client"
-        """
-        issuer = self._state()["issuer"]
-        stem = f"{host}.{kind}"
-        if not self._good(stem, address, issuer):
-            self._issue(stem, host, address, issuer)
-        return Pair(self._read(f"{stem}.crt"), self._read(f"{stem}.key"))
-
-    def expires(self) -> dict[str, datetime.datetime]:
-        """{file name: end of validity} of everything issued, CAs included."""
-        return {
-            path.stem: x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-            for path in sorted(self.directory.glob("*.crt"))
-        }
-
-    @property
-    def phase(self) -> str:
-        """steady, trust or issue: the last step of a rotation that was taken."""
-        state = self._state()
-        if len(state["trusted"]) == 1:
-            return "steady"
-        return "trust" if state["issuer"] == state["trusted"][0] else "issue"
-
-    def advance(self) -> str:
-        """Take the next step of a rotation; the name of the phase after it."""
-        state = self._state()
-        if self.phase == "steady":
-            state["trusted"].append(self._make_ca())
-        elif self.phase == "trust":
-            state["issuer"] = state["trusted"][-1]
-        else:
-            for old in state["trusted"][:-1]:
-                for suffix in ("crt", "key"):
-                    (self.directory / f"ca-{old}.{suffix}").unlink(missing_ok=True)
-            state["trusted"] = state["trusted"][-1:]
-        self._write_state(state)
-        return self.phase
-
-    def _state(self) -> dict:
-        path = self.directory / "state.json"
-        if not path.is_file():
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            ca = self._make_ca()
-            self._write_state({"issuer": ca, "trusted": [ca]})
-        return json.loads(path.read_text())
-
-    def _write_state(self, state: dict) -> None:
-        self._write("state.json", json.dumps(state, indent=1) + "\n")
-
-    def _read(self, name: str) -> str:
-        return (self.directory / name).read_text()
-
-    def _write(self, name: str, text: str) -> None:
-        temporary = self.directory / f".{name}.{os.getpid()}"
-        temporary.touch(mode=0o600)
-        temporary.write_text(text)
-        temporary.rename(self.directory / name)
-
-    def _make_ca(self) -> str:
-        name = secrets.token_hex(4)
-        key = ec.generate_private_key(ec.SECP256R1())
-        common_name = f"griddle {self.directory.parent.name} {name}"
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        certificate = (
-            _builder(subject, subject, key.public_key(), CA_DAYS)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(_key_usage(ca=True), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        self._save(f"ca-{name}", certificate, key)
-        return name
-
-    def _issue(self, stem: str, host: str, address: str, issuer: str) -> None:
-        ca_key = serialization.load_pem_private_key(self._read(f"ca-{issuer}.key").encode(), None)
-        ca = x509.load_pem_x509_certificate(self._read(f"ca-{issuer}.crt").encode())
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = [
-            x509.DNSName(host),
-            x509.DNSName("localhost"),
-            x509.IPAddress(ipaddress.ip_address(address)),
-            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-        ]
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        certificate = (
-            _builder(subject, ca.subject, key.public_key(), CERTIFICATE_DAYS)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(
-                # etcd's HTTP gateway presents the server's certificate as a client.
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key()), critical=False
-            )
-            .sign(ca_key, hashes.SHA256())
-        )
-        self._save(stem, certificate, key)
-
-    def _save(self, stem: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-        # The key first: a certificate without its key would look complete.
-        self._write(
-            f"{stem}.key",
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ).decode(),
-        )
-        self._write(f"{stem}.crt", certificate.public_bytes(serialization.Encoding.PEM).decode())
-
-    def _good(self, stem: str, address: str, issuer: str) -> bool:
-        try:
-            certificate = x509.load_pem_x509_certificate(self._read(f"{stem}.crt").encode())
-            key = serialization.load_pem_private_key(self._read(f"{stem}.key").encode(), None)
-        except (FileNotFoundError, ValueError):
-            return False
-        ca = x509.load_pem_x509_certificate(self._read(f"ca-{issuer}.crt").encode())
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return (
-            certificate.issuer == ca.subject
-            and certificate.public_key() == key.public_key()
-            and ipaddress.ip_address(address) in names.get_values_for_type(x509.IPAddress)
-            and certificate.not_valid_after_utc - _now() > datetime.timedelta(days=RENEW_DAYS)
-        )
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        # An hour back: hosts' clocks may be behind before time sync has run.
-        .not_valid_before(_now() - datetime.timedelta(hours=1))
-        .not_valid_after(_now() + datetime.timedelta(days=days))
-    )
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _authority(cluster: str) -> Authority:
-    if not (CLUSTERS / cluster / "pki" / "state.json").is_file():
-        there = ", ".join(path.parent.name for path in CLUSTERS.glob("*/pki")) or "none"
-        raise UserError(f"cluster {cluster!r} has no CA yet (there are: {there}); the first deploy makes it")
-    return Authority(cluster)
+    authority = Authority(cluster)
+    if authority.state is None:
+        there = ", ".join(path.parent.parent.name for path in CLUSTERS.glob("*/pki/state.json")) or "none"
+        raise UserError(
+            f"this machine has no CA of cluster {cluster!r} (it has: {there}): the first deploy makes it; "
+            "./griddle pki import brings another machine's"
+        )
+    return authority
 
 
 def show(cluster: str, echo: Callable[[str], None] = print) -> None:
     """Print what the cluster's CA has issued and when it ends."""
     authority = _authority(cluster)
-    echo(f"{cluster}: CA in {authority.directory}, phase {authority.phase}")
+    pending = ", not known to be in force on all hosts: ./griddle pki rotate" if authority.state.pending else ""
+    echo(f"{cluster}: CA in {authority.directory}, phase {authority.state.phase}{pending}")
+    now = datetime.datetime.now(datetime.UTC)
     for name, end in authority.expires().items():
-        echo(f"  {name:<24} until {end:%Y-%m-%d} ({(end - _now()).days} days)")
+        echo(f"  {name:<24} until {end:%Y-%m-%d} ({(end - now).days} days)")
 
 
 def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:
@@ -245,22 +60,106 @@ def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:
     Interrupted anywhere, the next call goes on with the step that was not finished.
 
     :param cluster: the cluster's name, which is also its inventory file's
+    :raises UserError: hosts have a newer CA, or an apply is refused
     :raises Failure: an apply failed; the CA stays in its phase
     """
     authority = _authority(cluster)
     inventory = f"inventory/{cluster}.py"
     if not (ROOT / inventory).is_file():
         raise UserError(f"{inventory} does not exist: a cluster is called as its inventory file")
-    pending = authority.directory / "applying"
-    while True:
-        if not pending.exists():
-            pending.write_text(authority.advance())
-        phase = pending.read_text()
-        echo(f"{cluster}: {'forget' if phase == 'steady' else phase}: applying to {inventory}")
-        done = subprocess.run(pyinfra(inventory, "all", {"component": HOLDERS}), cwd=ROOT)
-        if done.returncode:
-            raise Failure(f"phase {phase} could not be applied; run the same command again")
-        pending.unlink()
-        if phase == "steady":
-            echo(f"{cluster}: the old CA is forgotten")
-            return
+    with locked(authority.directory / "rotating", f"`griddle pki rotate {cluster}`"):
+        authority = _authority(cluster)
+        if authority.state.phase == "steady" and not authority.state.pending:
+            _apply(inventory, dry=True)  # refuses where hosts know more: nothing has been begun yet
+        while True:
+            if not authority.state.pending:
+                authority.advance()
+            phase = authority.state.phase
+            echo(f"{cluster}: {'forget' if phase == 'steady' else phase}: applying to {inventory}")
+            _apply(inventory)
+            authority.applied()
+            if phase == "steady":
+                echo(f"{cluster}: the old CA is forgotten; copies elsewhere are old now: ./griddle pki export")
+                return
+
+
+def _apply(inventory: str, *, dry: bool = False) -> None:
+    """Apply the components that hold certificates; raises what the end of it deserves."""
+    done = subprocess.run(
+        pyinfra(inventory, "all", {"component": HOLDERS}, dry=dry),
+        cwd=ROOT, capture_output=dry, text=True, preexec_fn=die_with_parent,
+    )  # fmt: skip
+    if not done.returncode:
+        return
+    if dry:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        said = [line.removeprefix("griddle: ") for line in lines if line.startswith("griddle: ")]
+        raise UserError("; ".join(said)) if said else Failure(f"nothing was begun: {' / '.join(lines[-3:])}")
+    if done.returncode == UserError.exit_code:
+        raise UserError("the apply was refused, as said above; then run the same command again")
+    raise Failure("the apply failed, as said above; run the same command again")
+
+
+def export(cluster: str, file: str, passphrase_file: Path | None = None) -> None:
+    """Write a copy of the cluster's CA: sealed with a passphrase into a file, or plain to "-", for a pipe."""
+    authority = _authority(cluster)
+    text = pki_copy.pack(cluster, authority.files())
+    if file == "-":
+        if sys.stdout.isatty():
+            raise UserError("a plain copy holds the CA's key: '-' is for a pipe (into age, vault, ...)")
+        sys.stdout.write(text)
+    else:
+        write_durably(Path(file), pki_copy.seal(text, _passphrase(passphrase_file, again=True)))
+        say(f"{cluster}: the CA is in {file}, sealed: ./griddle pki import {file} on the other machine")
+    if authority.state.pending or authority.state.phase != "steady":
+        say(f"{cluster}: a rotation is under way: export again after it")
+
+
+def import_(file: str, passphrase_file: Path | None = None, clusters: Path = CLUSTERS) -> None:
+    """Take the copy that `export` has written, whole or not at all; a newer one on this machine stays.
+
+    :raises UserError: it cannot be read, or is older than this machine's, or of another CA
+    """
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    if pki_copy.is_sealed(text):
+        text = pki_copy.unseal(text, _passphrase(passphrase_file), file)
+    copy = pki_copy.unpack(text, file)
+    authority = Authority(copy.cluster, clusters)
+    mine = authority.state
+    order = copy.state.against(mine) if mine else "newer"
+    if order == "same":
+        say(f"{copy.cluster}: this machine has the same CA already")
+    elif order == "newer":
+        files = {name: content for name, content in copy.files.items() if name != "state.json"}
+        authority.replace(copy.state, files)
+        say(f"{copy.cluster}: the CA is in {authority.directory}; the next apply compares it with the hosts'")
+    elif order == "older":
+        raise UserError(
+            f"{file} is older than the CA in {authority.directory} (rotated since): export it there anew"
+        )
+    else:
+        raise UserError(
+            f"{file} holds another CA ({' '.join(copy.state.trusted)}) than {authority.directory} "
+            f"({' '.join(mine.trusted)}): if that one was made here by mistake, move the directory away"
+        )
+
+
+def _passphrase(file: Path | None, *, again: bool = False) -> str:
+    """From the file, the environment or the terminal; never from the command line, which others can see.
+
+    :param again: a new one, asked for twice
+    """
+    try:
+        given = file.read_text().strip("\n") if file else os.environ.get(PASSPHRASE)
+        if given is None:
+            given = getpass.getpass("Passphrase: ")
+            if again and given != getpass.getpass("Again: "):
+                raise UserError("the two passphrases differ")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"no passphrase ({error}): --passphrase-file, {PASSPHRASE}, or a terminal") from None
+    if again and len(given) < pki_copy.PASSPHRASE_CHARACTERS:
+        raise UserError(f"the passphrase needs at least {pki_copy.PASSPHRASE_CHARACTERS} characters")
+    return given

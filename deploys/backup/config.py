@@ -19,7 +19,7 @@ from deploys.foundationdb.config import as_foundationdb, fdbcli
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import Entry, File, Link
-from ops.pki import Authority
+from ops.authority import Authority
 
 TEMPLATES = Path(__file__).parent / "templates"
 TAG = "default"

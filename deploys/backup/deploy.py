@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from deploys.authority import authority
 from deploys.backup import config, operations
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.deploy import packages_for, seed_file
 from deploys.foundationdb.operations import seeded, unpacked
-from deploys.model import cluster, this_host
+from deploys.model import this_host
 from deploys.operations import installed_files, running_unit
-from ops.pki import Authority
 
 
 def install() -> None:
@@ -26,7 +26,7 @@ def configure() -> None:
     installed_files(
         name="backup | agents, upkeep, seed cluster file",
         component="backup",
-        files=config.files(this, seed, Authority(cluster().name)),
+        files=config.files(this, seed, authority()),
         directories=config.directories(this.data),
     )
     seeded(

@@ -8,7 +8,7 @@ from deploys.config import PKI
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import File
-from ops.pki import Authority
+from ops.authority import Authority
 
 TEMPLATES = Path(__file__).parent / "templates"
 ETCD_PKI = "/etc/etcd/pki"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from deploys import gates, model
+from deploys.authority import authority
 from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.etcd import config
 from deploys.operations import installed_files, packages, running_unit
-from ops.pki import Authority
 
 INPUTS = ["/etc/etcd", "/etc/systemd/system/etcd.service"]
 HEALTHY = "griddle-etcdctl --command-timeout 3s endpoint health --cluster"
@@ -25,7 +25,7 @@ def configure() -> None:
     installed_files(
         name="etcd | certificates, configuration, unit, snapshots",
         component="etcd",
-        files=config.member_files(cluster, this, Authority(cluster.name)),
+        files=config.member_files(cluster, this, authority()),
         directories={config.ETCD_PKI: ("755", "root", "root")},
         validate="sh {root}/usr/local/sbin/griddle-etcd-validate {root}",
     )
@@ -69,10 +69,10 @@ def no_alarm(name: str) -> None:
 
 def client() -> None:
     """What every host that talks to etcd needs."""
-    cluster, this = model.cluster(), model.this_host()
+    this = model.this_host()
     installed_files(
         name="etcd | client certificate",
         component="etcd-client",
-        files=config.client_files(this, Authority(cluster.name)),
+        files=config.client_files(this, authority()),
         directories={"/etc/griddle/pki": ("755", "root", "root")},
     )

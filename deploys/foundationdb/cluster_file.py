@@ -7,7 +7,6 @@ seed only: made once per cluster, kept on the operator's machine, laid beside th
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import string
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import UserError
+from ops.files import locked, write_durably
 from ops.paths import CLUSTERS
 
 _LINE = re.compile(r"(?P<description>[A-Za-z0-9_]+):(?P<id>[A-Za-z0-9]+)@(?P<coordinators>\S+)")
@@ -66,6 +66,7 @@ def choose(
     seen: Mapping[str, Sequence[ClusterFile]],
     cluster_name: str,
     coordinators: tuple[str, ...],
+    unknown: Sequence[str] = (),
 ) -> ClusterFile:
     """The seed for a cluster: the database's present cluster file, once there is a database.
 
@@ -75,7 +76,8 @@ def choose(
     :param kept: what the operator's machine has
     :param seen: {host: its run-time file and its seed, as far as it has them}
     :param coordinators: the addresses that the inventory gives
-    :raises ClusterFileError: hosts disagree about which database they belong to
+    :param unknown: FoundationDB hosts that could not be asked
+    :raises ClusterFileError: hosts disagree about which database they belong to, or there may be one unknown here
     """
     hosts = {host: {file.key for file in files} for host, files in seen.items() if files}
     known = {kept.key} if kept else set(next(iter(hosts.values()), ()))
@@ -85,7 +87,8 @@ def choose(
         if not keys & known and kept:
             raise ClusterFileError(
                 f"{host} belongs to the database {min(keys)}, but {operator_path(cluster_name)} is for "
-                f"{kept.key}; wrong inventory? To take over that database, remove the local file"
+                f"{kept.key}: an old copy, or the wrong inventory? If the inventory is right, remove that file: "
+                "the hosts' own is taken then"
             )
         if not keys & known:
             whose = ", ".join(f"{name} has {min(each)}" for name, each in sorted(hosts.items()))
@@ -94,8 +97,13 @@ def choose(
         # A host that was off while coordinators changed knows the old ones only.
         ((present, _),) = Counter(files[0] for files in seen.values() if files).most_common(1)
         return kept if kept and kept.key == present.key else present
-    # No host knows any database, so none exists: addresses that moved since the file was made are of no use.
-    if kept and kept.coordinators == coordinators:
+    if unknown and not kept:
+        raise ClusterFileError(
+            f"no host of this run knows cluster {cluster_name}'s database, and this machine does not, and not all "
+            f"were asked ({', '.join(unknown)}): apply to all hosts"
+        )
+    # Where no host knows any database, none exists: addresses that moved since the file was made are of no use.
+    if kept and (unknown or kept.coordinators == coordinators):
         return kept
     return new(cluster_name, coordinators)
 
@@ -110,9 +118,13 @@ def read(path: Path) -> ClusterFile | None:
     return parse(path.read_text(), str(path)) if path.exists() else None
 
 
-def write(path: Path, file: ClusterFile) -> None:
-    """Keep a file on the operator's machine, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(str(file))
-    fresh.replace(path)
+def write(path: Path, file: ClusterFile, instead_of: ClusterFile | None) -> None:
+    """Keep a file on the operator's machine, atomically.
+
+    :param instead_of: what was read there
+    :raises UserError: another process has put another one there meanwhile
+    """
+    with locked(path.with_name("lock")):
+        if read(path) not in (instead_of, file):
+            raise UserError(f"another process has changed {path} meanwhile; run it again")
+        write_durably(path, str(file), 0o644)

@@ -10,7 +10,7 @@ from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.model import Cluster, Host
 from deploys.render import render
 from deploys.tree import Entry, File, Link
-from ops.pki import Authority
+from ops.authority import Authority
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -9,6 +9,8 @@ from gevent.lock import BoundedSemaphore
 from pyinfra import inventory
 from pyinfra.api import OperationError
 
+from deploys import operator_state
+from deploys.authority import authority
 from deploys.foundationdb import cluster_file, config, operations, status
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.config import numbers
@@ -17,7 +19,6 @@ from deploys.gates import wait_until
 from deploys.model import Cluster, Host, cluster, short_name, this_host
 from deploys.operations import installed_files, running_unit
 from ops import artifacts
-from ops.pki import Authority
 
 _seed_lock = BoundedSemaphore()
 
@@ -43,7 +44,7 @@ def configure() -> None:
         installed_files(
             name="foundationdb | server's configuration",
             component="foundationdb",
-            files={**config.server_files(host, seed), **config.tls_files(host, Authority(cluster().name))},
+            files={**config.server_files(host, seed), **config.tls_files(host, authority())},
             directories=config.server_directories(),
         )
         return
@@ -142,19 +143,34 @@ def _seed_file() -> ClusterFile:
     """See `seed_file`."""
     the_cluster = cluster()
     path = cluster_file.operator_path(the_cluster.name)
-    kept = cluster_file.read(path)
-    seen = {}
-    members = {member.name for member in the_cluster.group("fdb")}
-    for host in inventory:
-        if short_name(host.name) in members and host.connected:
-            state: Installed = host.get_fact(Installation)
-            texts = filter(None, (state.cluster_file, state.seed))
-            seen[host.name] = [cluster_file.parse(text, f"{host.name}: cluster file") for text in texts]
-    chosen = cluster_file.choose(kept, seen, the_cluster.name, config.coordinators(the_cluster))
+    members = [member.name for member in the_cluster.group("fdb")]
+    with operator_state.refusals():
+        kept = cluster_file.read(path)
+        seen = _seen(members) or _seen(
+            [app.name for app in the_cluster.group("apps")],
+            cluster_file=config.CLIENT_CLUSTER_FILE,
+            seed=f"{config.CLIENT_DIRECTORY}/seed.cluster",
+        )
+        unknown = [name for name in members if name not in seen]
+        chosen = cluster_file.choose(kept, seen, the_cluster.name, config.coordinators(the_cluster), unknown)
     _refuse_another_transport(chosen, the_cluster.data["fdb_tls"])
     if chosen != kept:
-        cluster_file.write(path, chosen)
+        operator_state.save_when_executed(lambda: cluster_file.write(path, chosen, instead_of=kept))
     return chosen
+
+
+def _seen(names: list[str], **files: str) -> dict[str, list[ClusterFile]]:
+    """{host: its run-time file and its seed, as far as it has them} of those that take part in this run.
+
+    :param files: where they lie, unless where servers have them
+    """
+    found = {}
+    for host in inventory:
+        if (name := short_name(host.name)) in names and host.connected:
+            state: Installed = host.get_fact(Installation, **files)
+            texts = filter(None, (state.cluster_file, state.seed))
+            found[name] = [cluster_file.parse(text, f"{name}: cluster file") for text in texts]
+    return found
 
 
 def _refuse_another_transport(seed: ClusterFile, tls: bool) -> None:

@@ -150,7 +150,7 @@ class Membership:
 
     def _seeds_follow(self, entry: dict[str, Any]) -> None:
         present = self._present()
-        cluster_file.write(self._kept, present)
+        cluster_file.write(self._kept, present, cluster_file.read(self._kept))
 
         def follow(on: Any) -> None:
             path = self._seeds()[model.short_name(on.name)][1]

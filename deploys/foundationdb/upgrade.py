@@ -11,6 +11,7 @@ from typing import Any
 from deploys import conduct, model, report
 from deploys import units as unit_states
 from deploys.app import config as app
+from deploys.authority import authority
 from deploys.backup import config as backup
 from deploys.backup import status as backup_status
 from deploys.conduct import Plan, Step
@@ -25,7 +26,6 @@ from deploys.shell import exclusive, upload_path
 from deploys.tree import File, Link
 from ops import artifacts
 from ops.errors import Failure, UserError
-from ops.pki import Authority
 from ops.progress import say
 
 POLL_SECONDS = 0.5
@@ -251,7 +251,7 @@ class Upgrade:
 
     def _move_backup_agents(self, on: Any) -> None:
         host = self._of_target(on)
-        files = backup.files(host, seed_file(), Authority(self._cluster.name))
+        files = backup.files(host, seed_file(), authority())
         conduct.install_files(on, "backup", files)
         for unit in backup.agents(host.data):
             act = unit_states.act_command(unit, "restart", list(backup.UNIT_FILES.values()))

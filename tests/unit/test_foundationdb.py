@@ -7,13 +7,15 @@ import gevent
 import pytest
 from pyinfra.api import OperationError
 
+from deploys import operator_state
 from deploys.foundationdb import cluster_file, config, deploy, status
 from deploys.foundationdb.cluster_file import ClusterFile, ClusterFileError
 from deploys.foundationdb.facts import Installation, Installed
 from deploys.foundationdb.operations import unpack_command
 from deploys.foundationdb.status import Limits
 from deploys.model import Cluster, Host
-from ops.pki import Authority
+from ops.authority import Authority
+from ops.errors import UserError
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
 DATA = {
@@ -116,7 +118,9 @@ def test_with_tls_addresses_say_so_and_processes_know_their_certificates(tmp_pat
     # Without it a renewed certificate would be served half a day later.
     assert server["knob-tls_cert_refresh_delay_seconds"] == "5"
     assert set(config.wanted_processes(cluster)) == {f"192.0.2.{n}:4500" for n in range(31, 36)}
-    files = config.tls_files(host, Authority("lab", tmp_path))
+    authority = Authority("lab", tmp_path)
+    authority.make()
+    files = config.tls_files(host, authority)
     assert set(files) == {*config.TLS.values(), config.TLS_ENVIRONMENT}
     assert files[config.TLS["KEY"]].content.startswith("-----BEGIN PRIVATE KEY-----")  # PKCS#8
     assert (files[config.TLS["KEY"]].mode, files[config.TLS["KEY"]].group) == ("640", "foundationdb")
@@ -181,6 +185,16 @@ def test_a_new_one_is_made_only_while_no_host_has_any():
     assert choose(MOVED).id != "aaaa" and choose(MOVED).coordinators == COORDINATORS
 
 
+def test_where_not_all_members_were_asked_no_new_one_is_made():
+    def choose_blind(kept):
+        return cluster_file.choose(kept, {}, "lab", COORDINATORS, ["fdb1", "fdb2"])
+
+    with pytest.raises(ClusterFileError, match="fdb1, fdb2"):
+        choose_blind(None)
+    # Coordinators that were moved are not the inventory's.
+    assert choose_blind(MOVED) == MOVED
+
+
 def test_a_fresh_checkout_takes_over_what_the_hosts_have():
     assert choose(None, fdb2=KEPT) == KEPT
 
@@ -204,9 +218,12 @@ def test_hosts_of_another_database_are_refused_by_name():
 def test_it_is_kept_on_the_operators_machine(tmp_path):
     path = tmp_path / "clusters" / "lab" / "fdb.cluster"
     assert cluster_file.read(path) is None
-    cluster_file.write(path, KEPT)
+    cluster_file.write(path, KEPT, None)
     assert cluster_file.read(path) == KEPT
-    assert [each.name for each in path.parent.iterdir()] == ["fdb.cluster"]
+    cluster_file.write(path, OTHER, KEPT)
+    with pytest.raises(UserError, match="another process has changed"):
+        cluster_file.write(path, MOVED, KEPT)
+    assert cluster_file.read(path) == OTHER
 
 
 def test_hosts_that_are_prepared_at_once_get_the_same_seed(monkeypatch, tmp_path):
@@ -220,6 +237,7 @@ def test_hosts_that_are_prepared_at_once_get_the_same_seed(monkeypatch, tmp_path
 
     monkeypatch.setattr(cluster_file, "CLUSTERS", tmp_path)
     monkeypatch.setattr(deploy, "cluster", lambda: make_cluster(cluster_name="lab"))
+    monkeypatch.setattr(operator_state, "save_when_executed", lambda save: save())
     monkeypatch.setattr(deploy, "inventory", [Busy(f"fdb{n}") for n in range(1, 6)])
     deploy._seed_file.cache_clear()
     seeds = [gevent.spawn(deploy.seed_file) for _ in range(5)]

@@ -1,0 +1,108 @@
+"""The cluster's CA in a run: compared with what hosts have while the run is prepared, before anything changes.
+
+What a run adds to the operator's state (the first CA, certificates) is written when its first operation begins: a
+dry run, or one that is not confirmed, leaves none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Pool
+from pyinfra import inventory
+from pyinfra.api import FactBase, StringCommand
+from pyinfra.api.host import Host as PyinfraHost
+
+from deploys import model, operator_state
+from deploys.config import PKI
+from deploys.etcd.config import ETCD_PKI
+from deploys.foundationdb import config as foundationdb
+from ops import ca_state
+from ops.authority import Authority, Pair, seen
+from ops.progress import say
+
+BUNDLES = (f"{ETCD_PKI}/ca.crt", f"{PKI}/ca.crt", foundationdb.TLS["CA"])
+# Each kind's certificate may lie in more than one place: (kind, certificate, key).
+PAIRS = (
+    ("host", f"{ETCD_PKI}/member.crt", f"{ETCD_PKI}/member.key"),
+    ("host", foundationdb.TLS["CERTIFICATE"], foundationdb.TLS["KEY"]),
+    ("client", f"{PKI}/client.crt", f"{PKI}/client.key"),
+)
+_once = BoundedSemaphore()
+
+
+class Certificates(FactBase[dict[str, str]]):
+    """{path: PEM text} of the CAs and certificates that a host has; no keys."""
+
+    default = dict
+
+    def command(self) -> str:
+        paths = " ".join([*BUNDLES, *(certificate for _, certificate, _ in PAIRS)])
+        return (
+            f'for file in {paths}; do [ -e "$file" ] || continue; echo "file $file"; cat "$file" || exit 1; done'
+        )
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in output:
+            if line.startswith("file /"):
+                found[path := line.removeprefix("file ")] = ""
+            elif found:
+                found[path] += f"{line}\n"
+        return found
+
+
+def authority() -> Authority:
+    """The CA that this run renders from; the same for all hosts.
+
+    The run ends with exit code 2 where hosts have another CA than this machine, or one that it has no copy of.
+    """
+    with _once:  # hosts are prepared concurrently
+        return _authority()
+
+
+@cache
+def _authority() -> Authority:
+    """See `authority`."""
+    cluster = model.cluster()
+    with operator_state.refusals():
+        mine = Authority(cluster.name, deferred=True)
+    hosts = {model.short_name(each.name): each for each in inventory if each.connected}
+    with_certificates = [host.name for host in cluster.groups(("etcd", "apps", "proxies", "metrics", "fdb"))]
+    found = dict(zip(hosts, Pool(len(hosts) or 1).map(_ask, hosts.values()), strict=True))
+    problem = ca_state.refusal(
+        cluster.name,
+        mine.state,
+        {name: _seen(files) for name, files in found.items()},
+        [name for name in with_certificates if name not in hosts],
+    )
+    if problem:
+        operator_state.refuse(problem)
+    if mine.state is None:
+        say(f"griddle: no host of {cluster.name} has a certificate: an apply makes its CA, in {mine.directory}")
+        mine.make()
+    for name, files in found.items():
+        if name in cluster.hosts:
+            _take_over(mine, cluster.hosts[name], hosts[name], files)
+    operator_state.save_when_executed(mine.save)
+    return mine
+
+
+def _ask(host: PyinfraHost) -> dict[str, str]:
+    return host.get_fact(Certificates, _sudo=True)
+
+
+def _seen(files: Mapping[str, str]) -> ca_state.Seen:
+    certificates = [certificate for _, certificate, _ in PAIRS]
+    return seen(*([text for path, text in files.items() if path in paths] for paths in (BUNDLES, certificates)))
+
+
+def _take_over(mine: Authority, host: model.Host, at: PyinfraHost, files: Mapping[str, str]) -> None:
+    """A host's certificate that is newer than this machine's stays: another operator's has issued it."""
+    for kind, certificate, key in PAIRS:
+        if (text := files.get(certificate)) and mine.prefers(host.name, host.address, kind, text):
+            ok, output = at.run_shell_command(StringCommand("cat", key), _sudo=True, print_output=False)
+            if ok:
+                mine.adopt(host.name, kind, Pair(text, f"{output.stdout}\n"))
