@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -56,7 +57,7 @@ def recipe() -> Recipe:
         downloads=tuple(" ".join(names) for names in DEBIAN_PACKAGES.values() if names),
         sources=debian_sources(_output("apt-get", "indextargets", "--format", _TARGET, "Created-By: Packages")),
         aptopts=proxy_options(_output("apt-config", "dump", "Acquire")),
-        authorities={file.name: file.read_text() for file in sorted(_CA_DIRECTORY.rglob("*.crt"))},
+        authorities=authorities(_CA_DIRECTORY),
         script=_SCRIPT.read_text(),
     )
 
@@ -77,6 +78,17 @@ def debian_sources(targets: str) -> tuple[str, ...]:
     releases = {release for release, _ in lines}
     wanted = {SUITE, f"{SUITE}-updates", f"{SUITE}-security"}
     return tuple(line for release, line in sorted(lines) if release in wanted) if wanted <= releases else ()
+
+
+def authorities(directory: Path) -> dict[str, str]:
+    """Certificates in a directory, and in those below it, under names that can be used anywhere."""
+    found = {}
+    for file in sorted(file for file in directory.rglob("*.crt") if file.is_file()):
+        name = str(file.relative_to(directory))
+        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+            name = f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.crt"
+        found[name] = file.read_bytes().decode("latin-1")  # whatever is in there comes out again
+    return found
 
 
 def proxy_options(dump: str) -> tuple[str, ...]:
@@ -122,13 +134,17 @@ def build(cache: Path) -> str:
 def _mmdebstrap(wanted: Recipe, tree: Path, lock: int) -> None:
     """Makes the tree. mmdebstrap holds the lock too, so that after a kill nobody begins before it has ended."""
     log = tree.with_suffix(".log")
+    own = tree.with_suffix(".authorities.partial")
+    own.mkdir()
+    for name, content in wanted.authorities.items():
+        (own / name).write_bytes(content.encode("latin-1"))
     command: Sequence[str] = (
         "mmdebstrap", "--mode=root", "--variant=apt", "--format=directory", "--skip=cleanup/apt",
         f"--include={','.join(wanted.packages)}",
         "--aptopt=Acquire::Languages \"none\"",
         *(f"--aptopt={option}" for option in wanted.aptopts),
         f"--setup-hook=mkdir -p \"$1{_CA_DIRECTORY}\"",
-        *(f"--setup-hook=copy-in {_CA_DIRECTORY / name} {_CA_DIRECTORY}" for name in wanted.authorities),
+        f"--setup-hook=sync-in {shlex.quote(str(own))} {_CA_DIRECTORY}",
         f"--customize-hook=upload {shlex.quote(str(_SCRIPT))} /image.sh",
         f"--customize-hook=chroot \"$1\" sh -eu /image.sh {shlex.join(wanted.downloads)}",
         "--customize-hook=rm \"$1/image.sh\"",
@@ -142,3 +158,4 @@ def _mmdebstrap(wanted: Recipe, tree: Path, lock: int) -> None:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise Failure(f"the base image could not be made; the end of {log}:\n{last}")
     log.unlink()
+    shutil.rmtree(own)

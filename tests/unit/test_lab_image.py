@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from deploys.debian_packages import DEBIAN_PACKAGES
-from ops.lab.image import Recipe, debian_sources, proxy_options
+from ops.lab.image import Recipe, authorities, debian_sources, proxy_options
 
 MIRROR = "http://mirror.example/debian/"
 TARGETS = "\n".join(
@@ -37,6 +39,20 @@ def test_without_all_of_debian_12_the_choice_is_left_to_mmdebstrap() -> None:
 def test_an_apt_proxy_is_taken_over() -> None:
     dump = 'Acquire "";\nAcquire::Languages "none";\nAcquire::http::Proxy "http://proxy.example:3142";\n'
     assert proxy_options(dump) == ('Acquire::http::Proxy "http://proxy.example:3142";',)
+
+
+def test_authorities_may_lie_in_directories_and_have_any_name(tmp_path: Path) -> None:
+    wanted = {"own.crt": "one", "company/own.crt": "two", "Company Root CA.crt": "three", "größe.crt": "four"}
+    for name, content in wanted.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "binary.crt").write_bytes(b"\xff\x00")
+    (tmp_path / "gone.crt").symlink_to("/nowhere")
+    (tmp_path / "directory.crt").mkdir()
+    found = authorities(tmp_path)
+    assert sorted(found.values()) == sorted([*wanted.values(), "\xff\x00"])
+    assert found["own.crt"] == "one", "a plain name is kept"
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+\.crt", name) for name in found)
 
 
 def test_any_change_of_the_recipe_is_another_image() -> None:
