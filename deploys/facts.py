@@ -53,12 +53,18 @@ class MissingUsers(FactBase[list[str]]):
 
 
 class Units(FactBase[dict[str, units.Seen]]):
-    """State of systemd units and of the inputs that they were last started with."""
+    """Systemd units, what they were last started with, and whether they serve: see `units.look_command`."""
 
     default = dict
 
-    def command(self, names: list[str], inputs: list[str]) -> str:
-        return units.look_command(names, inputs)
+    def command(
+        self,
+        names: list[str],
+        inputs: list[str],
+        ready: dict[str, str] | None = None,
+        holds: dict[str, str] | None = None,
+    ) -> str:
+        return units.look_command(names, inputs, ready, holds)
 
     def process(self, output: list[str]) -> dict[str, units.Seen]:
         return units.parse_look(output)

@@ -7,20 +7,23 @@ apply over eleven hosts has to be quick. The decisions are pure and live in `tre
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Generator, Iterable, Mapping
 
-from pyinfra import host
+import gevent
+from pyinfra import host, logger, state
 from pyinfra.api import OperationError, StringCommand, operation
 
-from deploys import shell, tree, units
+from deploys import locks, shell, tree, units
 from deploys.facts import MissingPackages, MissingUsers, Tree, Units
-from deploys.shell import exclusive
+from deploys.shell import WITH_PROXIES, exclusive
 from deploys.tree import Directory, Entry, File, Link
 
 __all__ = [
     "Directory",
     "File",
     "Link",
+    "await_ready",
     "checked",
     "installed_files",
     "packages",
@@ -59,22 +62,35 @@ def packages(names: Iterable[str]) -> Generator[StringCommand]:
     if not missing:
         host.noop("all packages are installed")
         return
+    yield StringCommand("true")  # a dry run ends here
+    script = exclusive(locks.or_held(install_command(missing)))
+    deadline, told = time.monotonic() + locks.WAIT_SECONDS, None
+    while holder := locks.holder(run_checked(script, "packages", timeout=3600)):
+        if time.monotonic() > deadline:
+            raise OperationError(f"{host.name}: apt and dpkg are locked since {locks.WAIT_SECONDS} s by {holder}")
+        if holder != told:
+            logger.info(f"{host.print_prefix}waiting for apt's and dpkg's locks: {holder}")
+        told = holder
+        gevent.sleep(locks.LOOK_SECONDS)
+
+
+def install_command(missing: Iterable[str]) -> str:
+    """A shell script that installs what the fact `MissingPackages` lists."""
     wanted = " ".join(shlex.quote(name) for name in missing if name != "!guard")
-    script = "\n".join(
+    return "\n".join(
         [
             "set -eu",
+            WITH_PROXIES,
             "export DEBIAN_FRONTEND=noninteractive",
             # Services start when their component is configured, not when dpkg unpacks them.
             "guard=/usr/sbin/policy-rc.d",
             "trap 'rm -f $guard' EXIT",
             "printf '#!/bin/sh\\n# griddle-guard\\nexit 101\\n' > $guard && chmod 755 $guard",
             "dpkg --configure -a >/dev/null",
-            "get() { apt-get -qq -y -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold "
-            '--no-install-recommends "$@" >/dev/null; }',
+            'get() { apt-get -qq -y -o Dpkg::Options::=--force-confold --no-install-recommends "$@" >/dev/null; }',
             f"[ -z '{wanted}' ] || get install {wanted} 2>/dev/null || {{ get update; get install {wanted}; }}",
         ]
     )
-    yield StringCommand(exclusive(script))
 
 
 @operation()
@@ -126,28 +142,48 @@ def running_unit(
     block: bool = True,
     ready: str | None = None,
     ready_seconds: int = 30,
+    holds: str | None = None,
 ) -> Generator[StringCommand]:
-    """Units are enabled, running, and running with the inputs as they are now.
+    """Units are enabled, running, and running with their definitions and inputs as they are now, and they serve.
 
     + unit: one or more unit names, acted on in this order
-    + inputs: files and directories on the host whose content the process was started with
-    + reload: reload instead of restart when it runs
+    + inputs: files and directories on the host that the process reads, besides the unit's own definition
+    + reload: a running unit takes other inputs by a reload (another definition always needs a restart)
     + start_only: start what does not run; leave what runs alone (a later operation rolls it)
     + block: wait until systemd says that the unit has started
-    + ready: a shell command (``{unit}`` is the unit's name), polled until it exits 0 after an act; when it
-      does not within `ready_seconds`, the whole run stops
+    + ready: a shell command (``{unit}`` is the unit's name), polled until it exits 0, after an act and where
+      nothing had to be done; when it does not within `ready_seconds`, the whole run stops
+    + holds: a shell command (``{unit}`` as above) that exits 0 when the kernel still has what the unit puts there;
+      where it does not, the unit is reloaded or restarted. For units that leave no process to be asked: nftables'
+      rules, which anybody may flush, are held against the wanted ones by it
     """
     names = [unit] if isinstance(unit, str) else list(unit)
     inputs = list(inputs)
-    seen = host.get_fact(Units, names=names, inputs=inputs)
+    gates = {name: ready.replace("{unit}", name) for name in names} if ready else {}
+    lives = {name: holds.replace("{unit}", name) for name in names} if holds else {}
+    # what is only to be started may be broken as long as others are not started, too
+    asked = {} if start_only else gates
+    seen = host.get_fact(Units, names=names, inputs=inputs, ready=asked, holds=lives)
     acted = False
     for name in names:
         verb = units.action(seen.get(name, units.Seen()), reload=reload)
         if verb is None or (start_only and verb != "start"):
             continue
         acted = True
-        gate = ready and ready.replace("{unit}", name)
+        gate = gates.get(name)
         act = units.act_command(name, verb, inputs, block=block, ready=gate, ready_seconds=ready_seconds)
         yield from checked(act, f"{name}: {verb}", timeout=ready_seconds + 120)
     if not acted:
         host.noop("running with the present inputs")
+        await_ready({name: gates[name] for name in asked if seen[name].broken}, ready_seconds)
+
+
+def await_ready(gates: Mapping[str, str], seconds: int) -> None:
+    """Units that run with what they should, and did not serve when they were looked at, serve within `seconds`.
+
+    :param gates: {unit: shell command}
+    :raises OperationError: one does not. It is not restarted: whatever it waits for may be elsewhere
+    """
+    for name, gate in gates.items() if state.is_executing else ():
+        what = f"{name} runs with all that it should, and does not serve (journalctl -u {name})"
+        run_checked(units.ready_command(gate, seconds, name), what, timeout=seconds + 30)

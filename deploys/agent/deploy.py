@@ -37,7 +37,6 @@ def activate() -> None:
                 version=version,
                 units=[],
                 inputs=[],
-                ready={},
             )
     running_unit(
         name="agent | the agent runs",

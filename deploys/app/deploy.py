@@ -50,7 +50,6 @@ def activate() -> None:
             version=version,
             units=names,
             inputs=config.inputs(slot, this.data["store_engine"]),
-            ready={unit: config.ready(this, unit, version) for unit in names},
             _serial=True,
         )
     nothing_else(

@@ -9,11 +9,12 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 
+from deploys import model
 from deploys import units as unit_states
 from deploys.app import config
 from deploys.app.facts import AppInstallation
 from deploys.facts import Units
-from deploys.operations import run_checked
+from deploys.operations import await_ready, run_checked
 from deploys.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 READY_SECONDS = 30
@@ -38,32 +39,65 @@ def releases_installed(archives: Mapping[str, tuple[Path, str]]) -> Generator[St
 
 
 @operation()
-def slot_runs(
-    slot: str, version: str, units: list[str], inputs: Iterable[str], ready: Mapping[str, str]
-) -> Generator[StringCommand]:
+def slot_runs(slot: str, version: str, units: list[str], inputs: Iterable[str]) -> Generator[StringCommand]:
     """A slot's workers run a release with the present configuration; they are changed one after another.
 
     Use it with ``_serial=True``. A worker that does not become ready stops the whole run: the hosts after this
-    one, and the workers after that one, go on with what they have.
-
-    + ready: {unit: shell command that succeeds when it serves}
+    one, and the workers after that one, go on with what they have. If the release is another one, this host goes
+    back to the one that it had.
     """
-    inputs = list(inputs)
-    link, target = f"{config.SLOTS}/{slot}", f"{config.RELEASES}/{version}"
-    moves = host.get_fact(AppInstallation).slots.get(slot) != version
-    seen = host.get_fact(Units, names=units, inputs=inputs)
+    inputs, this = list(inputs), model.this_host()
+    installed = host.get_fact(AppInstallation)
+    before = installed.slots.get(slot, "")
+    moves = before != version
+    ready = {unit: config.ready(this, unit, version) for unit in units}
+    seen = host.get_fact(Units, names=units, inputs=inputs, ready={} if moves else ready)
     verbs = {unit: unit_states.action(seen.get(unit, unit_states.Seen())) for unit in units}
     if not moves and not any(verbs.values()):
         host.noop("all workers run the release with the present configuration")
+        await_ready({unit: ready[unit] for unit in units if seen[unit].broken}, READY_SECONDS)
         return
-    fresh = f"{link}.new"
-    yield StringCommand(f"ln -sfn {shlex.quote(target)} {fresh} && mv -fT {fresh} {shlex.quote(link)}")
+    yield StringCommand(points_to(slot, version) if moves else "true")
+
+    def act(unit: str, verb: str, gate: str) -> str:
+        return unit_states.act_command(unit, verb, inputs, ready=gate, ready_seconds=READY_SECONDS)
+
+    rolled: list[str] = []
     for unit in units:
         verb = verbs[unit] or ("restart" if moves else None)
         if verb is None:
             continue
-        act = unit_states.act_command(unit, verb, inputs, ready=ready[unit], ready_seconds=READY_SECONDS)
-        run_checked(exclusive(act), f"{unit} of release {version}")
+        rolled.append(unit)
+        script = act(unit, verb, ready[unit])
+        if moves and before in installed.releases:
+            back = [act(each, "restart", config.ready(this, each, before)) for each in reversed(rolled)]
+            script = or_back(script, slot, before, back)
+        run_checked(exclusive(script), f"{unit} of release {version}")
+
+
+def points_to(slot: str, version: str) -> str:
+    """A shell command that points a slot to a release."""
+    link, target = f"{config.SLOTS}/{slot}", f"{config.RELEASES}/{version}"
+    return f"ln -sfn {shlex.quote(target)} {link}.new && mv -fT {link}.new {shlex.quote(link)}"
+
+
+def or_back(act: str, slot: str, before: str, back: Iterable[str]) -> str:
+    """A shell script that acts, and where that fails has the slot on the release before again, and fails.
+
+    It says nothing until all is done: nobody may be there to hear it, and that ends a script that speaks.
+
+    :param back: scripts that have the workers on the release before, each after the slot points to it
+    """
+    again = "\n".join(f"( {script}\n) || failed=1" for script in back)
+    return "\n".join(
+        [
+            f"seen=$( ( {act}\n) 2>&1 ) && exit 0",
+            points_to(slot, before),
+            f'back=$( {{ failed=\n{again}\n[ -z "$failed" ]; }} 2>&1 ) &&',
+            f"  back={shlex.quote(f'this host is back on release {before}')}",
+            'echo "$seen"; echo "$back"; exit 1',
+        ]
+    )
 
 
 @operation()

@@ -68,7 +68,7 @@ def activate() -> None:
                 config.STORE_DROP_IN,
                 f"{PKI}/ca.crt",  # read when it starts
             ],
-            ready=f"curl -fsS -o /dev/null http://127.0.0.1:{this.data['metrics_http_port']}/health",
+            ready=f"curl -fsS -m 2 -o /dev/null http://127.0.0.1:{this.data['metrics_http_port']}/health",
         )
         running_unit(
             name="metrics | nginx serves the board",

@@ -39,7 +39,7 @@ def activate() -> None:
     running_unit(
         name="proxy | nginx runs the configuration",
         unit="nginx.service",
-        inputs=["/etc/nginx", "/etc/griddle/griddle.json", "/etc/systemd/system/nginx.service.d"],
+        inputs=["/etc/nginx", "/etc/griddle/griddle.json"],
         reload=True,
         ready=f"curl -fsS -m 2 -o /dev/null http://127.0.0.1:{port}/healthz",
         _serial=True,  # one proxy is always left as it was
