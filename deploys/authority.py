@@ -15,7 +15,7 @@ from pyinfra import inventory
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import model, operator_state
+from deploys import model, operator_state, shell
 from deploys.config import PKI
 from deploys.etcd.config import ETCD_PKI
 from deploys.foundationdb import config as foundationdb
@@ -103,6 +103,6 @@ def _take_over(mine: Authority, host: model.Host, at: PyinfraHost, files: Mappin
     """A host's certificate that is newer than this machine's stays: another operator's has issued it."""
     for kind, certificate, key in PAIRS:
         if (text := files.get(certificate)) and mine.prefers(host.name, host.address, kind, text):
-            ok, output = at.run_shell_command(StringCommand("cat", key), _sudo=True, print_output=False)
+            ok, output = at.run_shell_command(StringCommand(shell.command(f"cat {key}")), _sudo=True)
             if ok:
                 mine.adopt(host.name, kind, Pair(text, f"{output.stdout}\n"))
