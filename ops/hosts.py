@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploys import model
+from deploys import model, shell
 from deploys.model import Cluster, Host
 from ops.errors import UserError
 from ops.paths import ROOT
@@ -78,7 +78,7 @@ def run(
     of: Host, script: str, seconds: float = 30, stdin: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """A shell script on a host, as the inventory's user. Exit code 255 is ssh's own: the host was not reached."""
-    command = ["ssh", *ssh_options(of), ssh_target(of), script]
+    command = ["ssh", *ssh_options(of), ssh_target(of), shell.command(script)]
     given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
         return subprocess.run(command, capture_output=True, timeout=seconds, **given)
@@ -113,7 +113,7 @@ def answers(of: Host, seconds: float) -> bool:
 
 def start(of: Host, script: str) -> subprocess.Popen[str]:
     """A shell script on a host that goes on; its output is to be read from the process."""
-    command = ["ssh", *ssh_options(of), ssh_target(of), script]
+    command = ["ssh", *ssh_options(of), ssh_target(of), shell.command(script)]
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

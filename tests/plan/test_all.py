@@ -1,5 +1,6 @@
 """deploys/all.py reads as a table; this is what the table does."""
 
+import hashlib
 import time
 
 import pytest
@@ -68,6 +69,30 @@ def test_a_failed_service_keeps_the_proxies_as_they_are(fake):
     assert not any(name.startswith("proxy | ") for name, _ in run.operations)
 
 
+def test_a_unit_that_runs_and_does_not_serve_stops_the_run(fake):
+    """Although nothing has to be done to it."""
+    left = "f00d 1 ba5e 1 one/1"
+    look = f"""\
+inputs f00d 1
+stamp nginx.service:{left}
+Id=nginx.service
+ActiveState=active
+InvocationID=one
+StateChangeTimestampMonotonic=1
+ctime 1 /x
+ready nginx.service no"""
+    responses = {
+        "proxy1": {
+            "nginx.service: not ready after": {"success": False, "stdout": "nginx.service: not ready after 30 s"},
+            "applied/nginx.service /dev/null": look.replace("ba5e", hashlib.sha256(b"").hexdigest()[:16]),
+        }
+    }
+    run = fake("deploys/all.py", store_engine="etcd", responses=responses)
+    assert run.returncode == 1
+    assert "proxy1: nginx.service runs with all that it should, and does not serve" in run.output
+    assert "keepalived runs" not in run.output
+
+
 def test_a_run_is_marked_with_its_end(fake, tmp_path):
     assert fake("deploys/all.py", "--data", "component=base", store_engine="memory").returncode == 0
     begin, end = marks_of(tmp_path)
@@ -81,7 +106,7 @@ def test_a_run_that_a_gate_stops_is_marked_with_what_the_gate_said(fake, tmp_pat
     assert run.returncode == 1
     _, end = marks_of(tmp_path)
     assert 'outcome="failed"' in end and "nothing received from: app2" in end
-    assert "at=\"metrics | gate: every host's StatsD counters arrive\"" in end
+    assert 'at="metrics | gate: every host\'s StatsD counters arrive"' in end
 
 
 def test_a_dry_run_is_no_mark(fake, tmp_path):
