@@ -41,6 +41,9 @@ component(backup, *backed_up)
 component(metrics, "proxies", "apps", "etcd", "fdb", "metrics", "load")
 barrier(name="stores | ready")
 
+component(proxy.checked, "proxies")
+barrier(name="configuration | ready")
+
 component(app, "apps")
 component(agent, "apps", "proxies")
 barrier(name="services | ready")

@@ -30,6 +30,7 @@ __all__ = [
     "run_checked",
     "running_unit",
     "system_users",
+    "valid_files",
 ]
 
 
@@ -131,6 +132,19 @@ def installed_files(
         return
     script = tree.put_command(component, wanted, changed, validate)
     yield StringCommand(exclusive(script), _stdin=tree.archive(wanted))
+
+
+@operation()
+def valid_files(component: str, files: Mapping[str, Entry], validate: str) -> Generator[StringCommand]:
+    """The files would be accepted: they are staged and validated as by `installed_files`, and nothing is replaced.
+
+    + component, files, validate: as there
+    """
+    if not tree.differing(files, host.get_fact(Tree, paths=sorted(files))):
+        host.noop(f"{component}'s files are as wanted")
+        return
+    script = tree.put_command(component, files, [], validate)
+    yield StringCommand(exclusive(script), _stdin=tree.archive(files))
 
 
 @operation()

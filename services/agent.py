@@ -5,7 +5,8 @@
 One per proxy and app host. Whoever serves requests reads that file, never etcd: {"revision": N, "keys": {"NAME":
 value, ...}, "leased": [NAME, ...]}, where NAME is the key without the prefix and values are JSON. The file is
 replaced whole. While etcd cannot be reached it stays as it is, also over a restart of the agent; but keys with a
-lease, which would end with their owner, do not outlive LEASED_SECONDS without news.
+lease, which would end with their owner, do not outlive 15 s without news, whatever the agent waits for. It may be
+restarted meanwhile: the file's time of change is that of the last news.
 """
 
 import contextlib
@@ -13,10 +14,12 @@ import copy
 import http.client
 import json
 import logging
+import os
 import random
 import signal
 import ssl
 import sys
+import threading
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -30,16 +33,18 @@ from services.notify import notify
 PREFIX = b"/griddle/"
 QUIET_SECONDS = 10  # a watch without an event for this long is opened anew: its member may have been cut off
 PAUSE_SECONDS = 0.5
-LEASED_SECONDS = 15
+LEASED_SECONDS = 14.5  # and until all who look at the file have seen it, 15
 
 log = logging.getLogger("agent")
 
 
 class Mirror:
-    """The keys as last seen, and the file that says them."""
+    """The keys as last seen, and the file that says them. Threads may share it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
+        self._heard = time.monotonic()
         self.revision = 0
         self._keys: dict[str, object] = {}
         self._leased: set[str] = set()
@@ -47,28 +52,43 @@ class Mirror:
         with contextlib.suppress(OSError, ValueError, KeyError):
             known = json.loads(path.read_bytes())
             self.revision, self._keys, self._leased = known["revision"], known["keys"], set(known["leased"])
+            self._heard -= max(0.0, time.time() - path.stat().st_mtime)
 
     def replace(self, kvs: list[dict], revision: int) -> None:
         """Take over a whole reading."""
-        self._keys, self._leased = {}, set()
-        for kv in kvs:
-            self._put(kv)
-        self._write(revision)
+        with self._lock:
+            self._keys, self._leased = {}, set()
+            for kv in kvs:
+                self._put(kv)
+            self._news(revision)
 
     def apply(self, events: list[dict], revision: int) -> None:
         """Take over a watch's events."""
-        for event in events:
-            if event.get("type") == "DELETE":
-                self._drop(_name(event["kv"]))
-            else:
-                self._put(event["kv"])
-        self._write(revision)
+        with self._lock:
+            for event in events:
+                if event.get("type") == "DELETE":
+                    self._drop(_name(event["kv"]))
+                else:
+                    self._put(event["kv"])
+            self._news(revision)
 
-    def forget_leased(self) -> None:
-        """etcd has been away for long: nobody knows whether the owners of these still live."""
-        for name in list(self._leased):
-            self._drop(name)
-        self._write(self.revision)
+    def forget_leased(self) -> float:
+        """Where there was no news for long, nobody knows whether the owners of these still live: they go.
+
+        Returns the seconds until that has to be looked at again.
+        """
+        with self._lock:
+            left = self._heard + LEASED_SECONDS - time.monotonic()
+            if left <= 0:
+                for name in list(self._leased):
+                    self._drop(name)
+                self._write(self.revision)
+        return left if left > 0 else LEASED_SECONDS
+
+    def _news(self, revision: int) -> None:
+        self._write(revision)
+        self._heard = time.monotonic()
+        os.utime(self._path)
 
     def _put(self, kv: dict) -> None:
         name = _name(kv)
@@ -150,15 +170,15 @@ def _encode(key: bytes) -> str:
 def run(etcd: Etcd, path: Path) -> None:
     """Mirror until killed; another member is asked whenever one ends."""
     mirror = Mirror(path)
+    threading.Thread(target=_forget, args=(mirror,), name="forget", daemon=True).start()
     endpoints = random.sample(etcd.endpoints, len(etcd.endpoints))
-    heard, away = time.monotonic(), False
+    away = False
     notify("READY=1")
     while True:
         endpoint = endpoints[0]
         endpoints = [*endpoints[1:], endpoint]
         try:
             for _ in follow(mirror, etcd, endpoint):
-                heard = time.monotonic()
                 if away:
                     log.info("following %s, revision %d", endpoint, mirror.revision)
                 away = False
@@ -167,8 +187,11 @@ def run(etcd: Etcd, path: Path) -> None:
                 log.warning("%s: %s", endpoint, error)
             away = True
             time.sleep(PAUSE_SECONDS)
-        if time.monotonic() - heard > LEASED_SECONDS:
-            mirror.forget_leased()
+
+
+def _forget(mirror: Mirror) -> None:
+    while True:
+        time.sleep(mirror.forget_leased())
 
 
 def main() -> int:

@@ -6,29 +6,45 @@ from pyinfra import host
 
 from deploys import model
 from deploys.debian_packages import DEBIAN_PACKAGES
-from deploys.operations import installed_files, packages, running_unit
+from deploys.operations import installed_files, packages, running_unit, valid_files
 from deploys.proxy import config
 from deploys.proxy.facts import InterfaceOf
+from deploys.tree import File
 
 
 def install() -> None:
     packages(name="proxy | packages", names=DEBIAN_PACKAGES["proxy"])
 
 
+def checked() -> None:
+    """What this proxy is going to run is valid. Known before app hosts change: they do not do so in vain."""
+    install()
+    valid_files(
+        name="proxy | nginx: the configuration to come is valid",
+        component="proxy",
+        files=config.nginx_files(model.cluster(), model.this_host()),
+        validate=config.NGINX_VALID,
+    )
+    valid_files(
+        name="proxy | keepalived: the configuration to come is valid",
+        component="proxy-keepalived",
+        files=_keepalived_files(),
+        validate=config.KEEPALIVED_VALID,
+    )
+
+
 def configure() -> None:
-    cluster, this = model.cluster(), model.this_host()
     installed_files(
         name="proxy | nginx: configuration and Lua program",
         component="proxy",
-        files=config.nginx_files(cluster, this),
+        files=config.nginx_files(model.cluster(), model.this_host()),
         directories={"/etc/nginx/lua": ("755", "root", "root")},
         validate=config.NGINX_VALID,
     )
-    interface = this.data.get("proxy_interface") or host.get_fact(InterfaceOf, address=this.address)
     installed_files(
         name="proxy | keepalived: the virtual address",
         component="proxy-keepalived",
-        files=config.keepalived_files(cluster, this, interface),
+        files=_keepalived_files(),
         validate=config.KEEPALIVED_VALID,
     )
 
@@ -52,3 +68,9 @@ def activate() -> None:
         ready="systemctl is-active keepalived.service",
         _serial=True,
     )
+
+
+def _keepalived_files() -> dict[str, File]:
+    this = model.this_host()
+    interface = this.data.get("proxy_interface") or host.get_fact(InterfaceOf, address=this.address)
+    return config.keepalived_files(model.cluster(), this, interface)

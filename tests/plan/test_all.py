@@ -20,14 +20,14 @@ def test_tiers_follow_each_other(applied):
         if components[-1:] != [component]:
             components.append(component)
     assert components == [
-        "base", "firewall", "hosts", "etcd", "metrics", "stores", "app", "agent", "services", "proxy", "proxies",
-        "smoke",
+        "base", "firewall", "hosts", "etcd", "metrics", "stores", "proxy", "configuration", "app", "agent",
+        "services", "proxy", "proxies", "smoke",
     ]  # fmt: skip
 
 
 def test_every_host_is_at_every_barrier(applied):
     barriers = [hosts for name, hosts in applied.operations if name.endswith("| ready")]
-    assert len(barriers) == 4
+    assert len(barriers) == 5
     assert all(len(hosts) == 11 for hosts in barriers)
 
 
@@ -91,6 +91,14 @@ ready nginx.service no"""
     assert run.returncode == 1
     assert "proxy1: nginx.service runs with all that it should, and does not serve" in run.output
     assert "keepalived runs" not in run.output
+
+
+def test_proxies_that_refuse_what_is_to_come_keep_the_app_hosts_as_they_are(fake):
+    refused = {"success": False, "stderr": "could not build map_hash"}
+    run = fake("deploys/all.py", store_engine="etcd", responses={"proxy1": {"nginx -t": refused}})
+    assert run.returncode == 1
+    assert "could not build map_hash" in run.output
+    assert run.operations[-1][0] == "proxy | nginx: the configuration to come is valid"
 
 
 def test_a_run_is_marked_with_its_end(fake, tmp_path):

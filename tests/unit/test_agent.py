@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -109,14 +110,43 @@ def test_what_was_known_last_outlives_etcd_and_the_agent(cluster: Cluster) -> No
     wait_until("it follows again", lambda: cluster.keys().get("flags/kept") is False, 15)
 
 
-def test_what_hangs_on_a_lease_does_not_outlive_silence(tmp_path: Path) -> None:
+def test_what_hangs_on_a_lease_does_not_outlive_silence(cluster: Cluster) -> None:
+    """Neither that of a member that is there and says nothing, nor over a restart of the agent."""
+
+    def announced() -> bool:
+        return cluster.keys().get("operations/current") is not None
+
+    cluster.put("/griddle/flags/kept", "true")
+    lease = cluster.call("lease/grant", {"TTL": 60})["ID"]
+    cluster.put("/griddle/operations/current", '{"wait_ms": 3000}', lease=lease)
+    wait_until("it is announced", announced)
+    cluster.etcd.pause()
+    silent_since = time.monotonic()
+    try:
+        time.sleep(11)
+        cluster.stop_agent()
+        cluster.start_agent()
+        time.sleep(1)
+        assert announced()
+        wait_until("it is forgotten", lambda: not announced(), 20)
+        assert time.monotonic() - silent_since < 15
+        assert cluster.keys()["flags/kept"] is True
+    finally:
+        cluster.etcd.resume()
+    wait_until("it follows again", announced, 20)
+    cluster.call("lease/revoke", {"ID": lease})
+
+
+def test_a_restarted_agent_knows_when_it_heard_last(tmp_path: Path) -> None:
     file = tmp_path / "control.json"
-    key = b64encode(b"/griddle/operations/current").decode()
-    flag = b64encode(b"/griddle/flags/a").decode()
+    key, flag = (b64encode(name).decode() for name in (b"/griddle/operations/current", b"/griddle/flags/a"))
     value = b64encode(b"1").decode()
-    mirror = agent.Mirror(file)
-    mirror.replace([{"key": key, "value": value, "lease": "7"}, {"key": flag, "value": value}], 5)
+    agent.Mirror(file).replace([{"key": key, "value": value, "lease": "7"}, {"key": flag, "value": value}], 5)
+    said = json.loads(file.read_text())
     restarted = agent.Mirror(file)
     assert restarted.revision == 5
-    restarted.forget_leased()
+    assert 13 < restarted.forget_leased() <= agent.LEASED_SECONDS
+    assert json.loads(file.read_text()) == said
+    os.utime(file, (time.time() - 20,) * 2)
+    agent.Mirror(file).forget_leased()
     assert json.loads(file.read_text()) == {"revision": 5, "keys": {"flags/a": 1}, "leased": []}
