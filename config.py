@@ -1,8 +1,11 @@
 """pyinfra's settings for every run in this repository."""
 
+from gevent.hub import Hub
 from pyinfra import config
+from pyinfra.api.exceptions import PyinfraError
 
 from deploys import shell
+from deploys.remote import tend_connections
 
 # Without this a failed or unreachable host drops out under `-y` and the others go on.
 config.FAIL_PERCENT = 0
@@ -12,3 +15,8 @@ config.SUDO = True
 config.SHELL = shell.EXECUTABLE
 config.CONNECT_TIMEOUT = 10
 config.REQUIRE_PYINFRA_VERSION = "~=3.10"
+
+# What ends a run on purpose says so in a line; gevent would print a traceback of it as well.
+Hub.NOT_ERROR = (*Hub.NOT_ERROR, PyinfraError)
+
+tend_connections()

@@ -15,6 +15,7 @@ from deploys.etcd import deploy as etcd
 from deploys.firewall import deploy as firewall
 from deploys.foundationdb import deploy as foundationdb
 from deploys.gates import barrier
+from deploys.locking import locked
 from deploys.marking import marked
 from deploys.metrics import deploy as metrics
 from deploys.model import cluster
@@ -22,6 +23,7 @@ from deploys.proxy import deploy as proxy
 from deploys.smoke import smoke
 
 marked("deploy")
+locked()
 
 # The metrics host asks the database for its state: the backup makes it a client, too.
 backup_wanted = bool(cluster().data["fdb_backup_url"])

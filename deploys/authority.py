@@ -12,10 +12,10 @@ from functools import cache
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from pyinfra import inventory
-from pyinfra.api import FactBase, StringCommand
+from pyinfra.api import FactBase
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import model, operator_state, shell
+from deploys import model, operator_state, remote
 from deploys.config import PKI
 from deploys.etcd.config import ETCD_PKI
 from deploys.foundationdb import config as foundationdb
@@ -103,6 +103,6 @@ def _take_over(mine: Authority, host: model.Host, at: PyinfraHost, files: Mappin
     """A host's certificate that is newer than this machine's stays: another operator's has issued it."""
     for kind, certificate, key in PAIRS:
         if (text := files.get(certificate)) and mine.prefers(host.name, host.address, kind, text):
-            ok, output = at.run_shell_command(StringCommand(shell.command(f"cat {key}")), _sudo=True)
+            ok, output = remote.ask(at, f"cat {key}", "read its certificate's key")
             if ok:
                 mine.adopt(host.name, kind, Pair(text, f"{output.stdout}\n"))

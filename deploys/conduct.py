@@ -1,5 +1,5 @@
-"""How an operation changes the running cluster: under the cluster's lock, it looks, plans, takes the plan's first
-step, and looks again, until nothing is left to do.
+"""How an operation changes the running cluster: under the cluster's lock (`locked`, at the top of its deploy) it
+looks, plans, takes the plan's first step, and looks again, until nothing is left to do.
 
 The plan is a pure function of what was seen and of the target. So nothing has to be remembered: an operation that
 was interrupted goes on when it is called again, wherever it was.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,12 @@ from pyinfra import host, inventory, state
 from pyinfra.api import OperationError, StringCommand, operation
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import lock, model, probe, shell, tree, units
+from deploys import locking, model, probe, remote, tree, units
 from deploys.agent.config import CONTROL
+from deploys.announcement import LEASE_SECONDS, WAIT_MS, Announcement
 from deploys.etcd.gateway import Gateway
 from deploys.facts import Tree
+from deploys.remote import fact, run
 from deploys.report import Report, summary
 from deploys.report import gates as report_gates
 from deploys.shell import exclusive
@@ -60,7 +62,11 @@ class Plan:
 
 
 class Verb(Protocol):
-    """An operation: `title` names it everywhere ("fdb upgrade 7.3.78")."""
+    """An operation: `title` names it everywhere ("fdb upgrade 7.3.78").
+
+    It may have a `wait_ms`, how long requests to the store wait meanwhile: WAIT_MS by default; 0: nothing is
+    announced, and etcd is not needed.
+    """
 
     title: str
 
@@ -92,17 +98,17 @@ def conducted(verb: Verb) -> Generator[StringCommand]:
     _conduct(verb)
 
 
-_taken: list[lock.Lock] = []  # by `announced`, for `conducted`
+_announced: list[Announcement] = []  # by `announced`, for `conducted`
 
 
 @operation()
 def announced(verb: Verb) -> Generator[StringCommand]:
-    """The verb's operation is announced, and it holds the lock: for what is done on hosts before `conducted`."""
+    """The verb's operation is announced: for what is done on hosts before `conducted`."""
     host.noop("see what it is for")
     if state.is_executing and planned(verb).steps:
         with _said(verb):
-            _taken.append(lock.take(gateway(), lock.announcement(verb.title)))
-            _await_announcement(_taken[0].document)
+            _announced.append(Announcement(gateway(), locking.held().document, _wait_ms(verb)))
+            _await_announcement(_announced[0].document)
     return
     yield
 
@@ -123,11 +129,9 @@ def planned(verb: Verb) -> Plan:
     """The plan, printed where it refuses.
 
     :raises SystemExit: refused
-    :raises OperationError: etcd or a host could not be asked
+    :raises OperationError: a host could not be asked
     """
     try:
-        if (other := lock.seen(gateway())) and other.get("owner") != lock.owner():
-            raise UserError(lock.held_by(other))
         plan = verb.plan(verb.look())
     except UserError as refusal:
         plan = Plan(refusals=(str(refusal),))
@@ -140,33 +144,47 @@ def planned(verb: Verb) -> Plan:
     return plan
 
 
+def _wait_ms(verb: Verb) -> int:
+    return getattr(verb, "wait_ms", WAIT_MS)
+
+
 def _conduct(verb: Verb) -> None:
-    cluster = model.cluster()
-    if not _taken and not planned(verb).steps:
+    cluster, held = model.cluster(), locking.held()
+    if not _announced and not planned(verb).steps:
         say(f"    {verb.title}: nothing is left to do")
         return
+    report = Report(verb.title, cluster.name, held.document["owner"], _report_path())
+    outcome: dict[str, Any] = {"outcome": "done"}
     with _said(verb):
-        held = _taken.pop() if _taken else lock.take(gateway(), lock.announcement(verb.title))
-        document = held.document
         try:
-            report = Report(verb.title, cluster.name, document["owner"], _report_path())
-            outcome: dict[str, Any] = {"outcome": "done"}
-            try:
-                with report.step("announce it to proxies and app hosts"):
-                    _await_announcement(document)
-                with marks.span(cluster, "fdb", verb.title.removeprefix("fdb ")), _felt(document, report):
-                    _take_steps(verb, held, report)
-            except BaseException as error:
-                outcome = {"outcome": "failed", "problem": str(error) or type(error).__name__}
-                raise
-            finally:
-                report.end(**outcome)
-                _print(report)
+            mark = marks.span(cluster, "fdb", verb.title.removeprefix("fdb "))
+            with _announcing(verb, report), mark, _felt(held.document, report):
+                _take_steps(verb, report)
+        except BaseException as error:
+            outcome = {"outcome": "failed", "problem": str(error) or type(error).__name__}
+            raise
         finally:
-            held.release()
+            report.end(**outcome)
+            _print(report)
 
 
-def _await_announcement(document: dict[str, Any]) -> None:
+@contextmanager
+def _announcing(verb: Verb, report: Report) -> Iterator[None]:
+    if not _wait_ms(verb):
+        yield
+        return
+    with report.step("announce it to proxies and app hosts"):
+        found = _announced.pop() if _announced else None
+        announcement = found or Announcement(gateway(), locking.held().document, _wait_ms(verb))
+        _await_announcement(announcement.document)
+    try:
+        yield
+    finally:
+        with report.best_effort(f"withdraw the announcement, which ends by itself within {LEASE_SECONDS} s"):
+            announcement.withdraw()
+
+
+def _await_announcement(document: Mapping[str, Any]) -> None:
     """Agents have written it down, and who reads their files has looked. Raises Failure, naming who has not."""
     words = shlex.quote(f'"started": "{document["started"]}"')
     command = units.ready_command(f"grep -qF {words} {CONTROL}", ANNOUNCE_SECONDS, "griddle-agent")
@@ -178,27 +196,35 @@ def _await_announcement(document: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _felt(document: dict[str, Any], report: Report) -> Iterator[None]:
-    """Adds what clients felt meanwhile to the report."""
+def _felt(document: Mapping[str, Any], report: Report) -> Iterator[None]:
+    """Adds what clients felt meanwhile to the report, as far as it can be read."""
     cluster = model.cluster()
     url = f"http://{cluster.data['proxy_virtual_ip']}:{cluster.data['proxy_port']}{PROBE}"
-    (asks_from, *_) = hosts([each.name for each in cluster.groups(("metrics", "proxies"))])
-    asking = probe.Probe(asks_from, url)
+    asking = None
+    with report.best_effort("ask as a client would"):
+        asking = probe.Probe(hosts([each.name for each in cluster.groups(("metrics", "proxies"))])[0], url)
     try:
         yield
     finally:
-        report.document["probe"] = asking.stop()
+        if asking:
+            with report.best_effort("read what a client at the virtual address felt"):
+                report.document["probe"] = asking.stop()
         command = probe.WAITS.format(port=cluster.data["proxy_port"])
-        answers = on_all(
-            [each.name for each in cluster.group("proxies")], lambda on: "".join(run(on, command, "waits"))
-        )
-        report.document["waits"] = probe.added_up(answers.values(), document["started"])
+
+        def waits(on: PyinfraHost) -> probe.Waits | None:
+            with report.best_effort(f"read what clients of {model.short_name(on.name)} waited"):
+                return probe.waits("".join(run(on, command, "waits", 10, cleanup=True)))
+            return None
+
+        answers = on_all([each.name for each in cluster.group("proxies")], waits)
+        report.document["waits"] = probe.added_up(filter(None, answers.values()), document["started"])
 
 
-def _take_steps(verb: Verb, held: lock.Lock, report: Report) -> None:
+def _take_steps(verb: Verb, report: Report) -> None:
     last = None
     while True:
-        held.check()
+        for guard in remote.guards:
+            guard()
         seen = verb.look()
         plan = verb.plan(seen)
         report.document["gates"] = report_gates(verb.health(seen)) if hasattr(verb, "health") else []
@@ -239,29 +265,16 @@ def conducts(*groups: str) -> bool:
 
 
 def gateway() -> Gateway:
-    """etcd's gateway, by way of the members that are connected."""
-    members = [member.name for member in model.cluster().group("etcd")]
-    return Gateway(hosts(members), model.cluster().data["etcd_client_port"])
+    """etcd's gateway, by way of its members' hosts: first those that take part in this run."""
+    members = {member.name for member in model.cluster().group("etcd")}
+    found = [each for each in inventory if model.short_name(each.name) in members]
+    return Gateway(sorted(found, key=lambda each: not each.connected), model.cluster().data["etcd_client_port"])
 
 
 def hosts(names: Iterable[str]) -> list[PyinfraHost]:
     """Connected hosts of these names, in the inventory's order."""
     wanted = set(names)
     return [each for each in inventory if model.short_name(each.name) in wanted and each.connected]
-
-
-def run(on: PyinfraHost, command: str, what: str, seconds: int = 60, stdin: Any = None) -> list[str]:
-    """Run a shell command as root now; its output's lines. Raises Failure with what was seen."""
-    ok, output = on.run_shell_command(
-        StringCommand(shell.command(command)),
-        _sudo=True,
-        _timeout=seconds,
-        **({"_stdin": stdin} if stdin is not None else {}),
-    )
-    if not ok:
-        seen = " / ".join(line.strip() for line in output.output.splitlines()[-12:] if line.strip())
-        raise Failure(f"{model.short_name(on.name)}: {what}: {seen or 'no output'}")
-    return output.stdout_lines
 
 
 def on_all(names: Iterable[str], act: Callable[[PyinfraHost], Any]) -> dict[str, Any]:
@@ -275,7 +288,7 @@ def on_all(names: Iterable[str], act: Callable[[PyinfraHost], Any]) -> dict[str,
 
 def install_files(on: PyinfraHost, component: str, files: dict[str, tree.Entry]) -> None:
     """What the operation `installed_files` does, on any host."""
-    changed = tree.differing(files, on.get_fact(Tree, paths=sorted(files)))
+    changed = tree.differing(files, fact(on, Tree, paths=sorted(files)))
     if changed:
         script = tree.put_command(component, files, changed, None)
         run(on, exclusive(script), f"{component}'s files", stdin=tree.archive(files))

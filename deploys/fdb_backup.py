@@ -7,7 +7,10 @@ from pyinfra import host
 
 from deploys.backup.verbs import BackupNow, Verify
 from deploys.conduct import conducted, conducts
+from deploys.locking import locked
 
+chosen = {"now": BackupNow, "verify": Verify}[host.data.get("backup", "now")]
+locked(chosen.title)
 if conducts("metrics"):
-    verb = {"now": BackupNow, "verify": Verify}[host.data.get("backup", "now")]()
+    verb = chosen()
     conducted(name=f"backup | {verb.title}", verb=verb)

@@ -17,16 +17,19 @@ from deploys.firewall import deploy as firewall
 from deploys.foundationdb import deploy as foundationdb
 from deploys.foundationdb.membership import Membership
 from deploys.gates import barrier
+from deploys.locking import locked
 from deploys.model import this_host
 
 join, leave = (host.data.get(key) or "" for key in ("join", "leave"))
 chosen = tuple(name for name in (host.data.get("coordinators") or "").split(",") if name)
 
+what = "replace" if join and leave else "add" if join else "remove" if leave else "coordinators"
+words = f"{leave} {join}" if join and leave else join or leave or " ".join(chosen)
+title = f"fdb {what} {words}"
+locked(title)
 verb = None
 if conducts("fdb"):
-    what = "replace" if join and leave else "add" if join else "remove" if leave else "coordinators"
-    words = f"{leave} {join}" if join and leave else join or leave or " ".join(chosen)
-    verb = Membership(f"fdb {what} {words}", join, leave, chosen)
+    verb = Membership(title, join, leave, chosen)
     planned(verb)  # what is refused ends here, before the host that is to join is touched
 
 if join and this_host().name == join:

@@ -6,10 +6,12 @@
 
 from deploys.conduct import conducted, conducts
 from deploys.foundationdb.upgrade import Upgrade
+from deploys.locking import locked
 from deploys.model import cluster
 
+data = cluster().data
+locked(f"fdb upgrade {data['fdb_version']}")
 if conducts("fdb"):
-    data = cluster().data
     conducted(
         name=f"fdb upgrade | {data['fdb_version']}",
         verb=Upgrade(data["fdb_version"], data["fdb_rolling"], data["fdb_procedure"]),

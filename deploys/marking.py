@@ -20,10 +20,11 @@ def marked(kind: str, title: str | None = None) -> None:
     :param title: by default the deploy's file, and the component where only one is applied
     """
     if not any(isinstance(handler, _Marker) for handler in state.callback_handlers):  # once, not per host
-        state.add_callback_handler(_Marker(kind, title or _title()))
+        state.add_callback_handler(_Marker(kind, title or run_title()))
 
 
-def _title() -> str:
+def run_title() -> str:
+    """What was called: the deploy's file, and the component or hosts that it is limited to."""
     files = [word for word in sys.argv[1:] if word.endswith(".py") and not word.startswith("inventory/")]
     components = [word for word in sys.argv if word.startswith("component=")]
     limits = [f"--limit {limit}" for word, limit in zip(sys.argv, sys.argv[1:], strict=False) if word == "--limit"]

@@ -14,8 +14,9 @@ import gevent
 from pyinfra import host, logger, state
 from pyinfra.api import OperationError, StringCommand, operation
 
-from deploys import locks, shell, tree, units
+from deploys import locks, tree, units
 from deploys.facts import MissingPackages, MissingUsers, Tree, Units
+from deploys.remote import run
 from deploys.shell import WITH_PROXIES, exclusive
 from deploys.tree import Directory, Entry, File, Link
 
@@ -40,11 +41,7 @@ def run_checked(command: str, what: str, timeout: int = 600) -> list[str]:
     :raises OperationError: it failed. That stops the whole run at once, which a failed command of an
         operation does not while the operation runs serially; gates need it.
     """
-    ok, output = host.run_shell_command(StringCommand(shell.command(command)), _sudo=True, _timeout=timeout)
-    if not ok:
-        seen = " / ".join(line.strip() for line in output.output.splitlines()[-12:] if line.strip())
-        raise OperationError(f"{host.name}: {what}: {seen or 'no output'}")
-    return output.stdout_lines
+    return run(host, command, what, timeout)
 
 
 def checked(command: str, what: str, timeout: int = 600) -> Generator[StringCommand]:

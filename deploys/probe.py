@@ -9,10 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 import gevent
-from pyinfra.api import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import shell
+from deploys import model, remote
+from ops.errors import Failure
+
+_COUNTED = ("answered", "waited", "failed")
 
 PER_SECOND = 10
 LONGEST_SECONDS = 3600
@@ -29,16 +31,16 @@ class Probe:
 
     def __init__(self, on: PyinfraHost, url: str) -> None:
         self._on = on
-        self._asking = gevent.spawn(on.run_shell_command, StringCommand(shell.command(script(url))), _sudo=True)
+        self._asking = gevent.spawn(remote.ask, on, script(url), "probe", LONGEST_SECONDS + 60)
 
     def stop(self) -> dict[str, Any] | None:
-        """What it saw; None if nothing."""
-        self._on.run_shell_command(StringCommand(shell.command(f"kill $(cat {PID})")), _sudo=True)
-        self._asking.join(timeout=10)
-        if not self._asking.ready() or self._asking.exception:
+        """What it saw; None if nothing. Raises Failure where it cannot be read."""
+        remote.ask(self._on, f"kill $(cat {PID})", "probe", 10)
+        try:
+            _, output = self._asking.get(timeout=10)
+        except gevent.Timeout:
             self._asking.kill()
-            return None
-        _, output = self._asking.value
+            raise Failure(f"{model.short_name(self._on.name)}: probe: it does not end") from None
         return summary(output.stdout_lines)
 
 
@@ -46,9 +48,9 @@ def script(url: str) -> str:
     """A shell command: a line with status and seconds for each read."""
     last = PER_SECOND * LONGEST_SECONDS
     numbered = shlex.quote(f"{url}?probe=[1-{last}]")
-    return (
-        f"curl -sS -m 10 --rate {PER_SECOND}/s -o /dev/null -w '%{{http_code}} %{{time_total}}\\n' {numbered} "
-        f"2>/dev/null & echo $! > {PID}; wait $!; rm -f {PID}; true"
+    return (  # stdbuf, because it is killed before it would have written anything of a short operation
+        f"stdbuf -oL curl -sS -m 10 --rate {PER_SECOND}/s -o /dev/null -w '%{{http_code}} %{{time_total}}\\n' "
+        f"{numbered} 2>/dev/null & echo $! > {PID}; wait $!; rm -f {PID}; true"
     )
 
 
@@ -68,13 +70,20 @@ def summary(lines: Iterable[str]) -> dict[str, Any] | None:
     }
 
 
-def added_up(answers: Iterable[str], started: str) -> dict[str, Any]:
-    """What the proxies counted, together, of the operation that was begun at `started`."""
-    total = {"answered": 0, "waited": 0, "failed": 0, "longest_ms": 0}
-    for answer in answers:
+Waits = dict[str, Any]
+
+
+def waits(answer: str) -> Waits:
+    """A proxy's answer: operation, answered, waited, failed, longest_ms. Raises Failure where it is none."""
+    try:
         seen = json.loads(answer)
-        if seen.get("operation") == started:
-            for name in ("answered", "waited", "failed"):
-                total[name] += seen[name]
-            total["longest_ms"] = max(total["longest_ms"], seen["longest_ms"])
-    return total
+        return {"operation": seen["operation"], **{name: int(seen[name]) for name in (*_COUNTED, "longest_ms")}}
+    except (ValueError, TypeError, KeyError):
+        raise Failure(f"not an answer of /waits: {answer[:80]!r}") from None
+
+
+def added_up(answers: Iterable[Waits], started: str) -> dict[str, Any]:
+    """What the proxies counted, together, of the operation that was begun at `started`."""
+    counted = [seen for seen in answers if seen["operation"] == started]
+    total = {name: sum(seen[name] for seen in counted) for name in _COUNTED}
+    return {**total, "longest_ms": max((seen["longest_ms"] for seen in counted), default=0)}

@@ -56,18 +56,31 @@ class Report:
             self.write()
             say(f"    {name}: {entry['outcome']} after {entry['seconds']:.1f} s")
 
+    @contextmanager
+    def best_effort(self, what: str) -> Iterator[None]:
+        """For what only reports: where it does not succeed, that is said, and noted under "not_done"."""
+        try:
+            yield
+        except Exception as problem:
+            line = f"{what}: {str(problem) or type(problem).__name__}"
+            self.document.setdefault("not_done", []).append(line)
+            say(f"    not done: {line}")
+
     def end(self, outcome: str, **more: Any) -> None:
         """`outcome`: done or failed; `more` goes into the document."""
         self.document |= {"outcome": outcome, **more}
         self.write()
 
     def write(self) -> None:
-        """Atomically, so that a reader never sees half of it."""
+        """Atomically, so that a reader never sees half of it. A full disk here is no reason to stop."""
         self.document["seconds"] = self._elapsed()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        fresh.write_text(json.dumps(self.document, indent=1) + "\n")
-        fresh.replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+            fresh.write_text(json.dumps(self.document, indent=1) + "\n")
+            fresh.replace(self.path)
+        except OSError as problem:
+            say(f"    the report is not written: {problem}")
 
     def _elapsed(self) -> float:
         return round(time.monotonic() - self._clock, 2)
@@ -92,4 +105,5 @@ def summary(document: dict[str, Any]) -> list[str]:
             f"  all clients: {waits['answered']} requests, {waits['failed']} failed, {waits['waited']} waited, "
             f"the longest {waits['longest_ms']} ms"
         )
+    lines += [f"  not done: {line}" for line in document.get("not_done", ())]
     return lines

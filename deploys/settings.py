@@ -179,6 +179,7 @@ SETTINGS: dict[str, Setting] = {
     # --- a host's own, in the inventory
     "address": Setting(ADDRESS, HOST, meaning="inside the cluster; every host needs its own"),
     # --- what deploys/fdb_*.py are asked to do
+    "lock_wait": Setting(whole(0, 86_400), RUN, "", meaning="seconds to wait for another run to end"),
     "component": Setting(LINE, RUN, "", meaning="only these components, parted by commas"),
     "join": Setting(
         or_empty(HOST_NAME, "nobody"), RUN, "", meaning="fdb_members: who becomes a part of the database"

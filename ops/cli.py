@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ops.cli_etcd import etcd
-from ops.cli_options import CHECKOUT, Griddle
+from ops.cli_options import CHECKOUT, Griddle, lock_wait_option
 from ops.cli_options import dry_option as _dry_option
 from ops.cli_options import inventory_option as _inventory_option
 from ops.cli_options import json_option as _json_option
@@ -433,6 +433,7 @@ def fdb_status(as_json: bool, inventory: str) -> None:
     help="Refuse where the last recovery is less long ago.  [default: 600; in the lab 0]",
 )
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def upgrade(
     version: str, rolling: bool, procedure: str, recovered_seconds: int | None, dry: bool, inventory: str
@@ -453,6 +454,7 @@ def upgrade(
 @fdb.command()
 @click.argument("host")
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def add(host: str, dry: bool, inventory: str) -> None:
     """HOST, bare until now, becomes a part of the database.
@@ -467,6 +469,7 @@ def add(host: str, dry: bool, inventory: str) -> None:
 @fdb.command()
 @click.argument("host")
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def remove(host: str, dry: bool, inventory: str) -> None:
     """HOST hands over what it holds, and is stopped.
@@ -483,6 +486,7 @@ def remove(host: str, dry: bool, inventory: str) -> None:
 @click.argument("old")
 @click.argument("new")
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def replace(old: str, new: str, dry: bool, inventory: str) -> None:
     """NEW joins, then OLD leaves: under load, with nothing lost.
@@ -498,6 +502,7 @@ def replace(old: str, new: str, dry: bool, inventory: str) -> None:
 @fdb.command()
 @click.argument("hosts", nargs=-1, required=True, metavar="auto|HOST...")
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def coordinators(hosts: tuple[str, ...], dry: bool, inventory: str) -> None:
     """Make these HOSTS the coordinators; auto: replace those that do not answer, keep the others."""
@@ -513,6 +518,7 @@ def backup() -> None:
 
 @backup.command()
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def now(dry: bool, inventory: str) -> None:
     """Wait until all that has been acknowledged can be restored, and say the version and its time."""
@@ -533,6 +539,7 @@ def backup_status(as_json: bool, inventory: str) -> None:
 
 @backup.command()
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def verify(dry: bool, inventory: str) -> None:
     """Restore the backup into a database of its own on the metrics host, and compare: byte for byte.
@@ -551,6 +558,7 @@ def verify(dry: bool, inventory: str) -> None:
 )
 @click.option("--replace", is_flag=True, help="Destroy what is in the database.")
 @_dry_option
+@lock_wait_option
 @_inventory_option
 def restore(to_version: int | None, to_time: str | None, replace: bool, dry: bool, inventory: str) -> None:
     """Bring back the database as it was at a version or a time.
@@ -598,6 +606,7 @@ def show(cluster: str) -> None:
 
 @pki.command()
 @click.argument("cluster", default="lab")
+@lock_wait_option
 def rotate(cluster: str) -> None:
     """Replace the CA and all certificates of the running CLUSTER (default: lab).
 

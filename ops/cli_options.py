@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import click
+
+from deploys import lock
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +28,22 @@ inventory_option = click.option(
     help="Which cluster: inventory/prod.py, or another.",
 )
 dry_option = click.option("--dry", is_flag=True, help="Print the plan; change nothing.")
+
+
+def _wait_for_the_lock(context: click.Context, parameter: click.Parameter, seconds: int) -> None:
+    if seconds:
+        os.environ[lock.WAIT_VARIABLE] = str(seconds)
+
+
+lock_wait_option = click.option(
+    "--lock-wait",
+    type=click.IntRange(0, 86_400),
+    default=0,
+    metavar="SECONDS",
+    expose_value=False,
+    callback=_wait_for_the_lock,
+    help="Wait so long for another run to end, instead of being refused at once.",
+)
 
 
 def json_option(more: str = "") -> Callable:

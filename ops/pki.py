@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ops import pki_copy
+from ops import hosts, lock, pki_copy
 from ops.authority import Authority, Pair
 from ops.errors import Failure, UserError
 from ops.files import locked, write_durably
@@ -60,14 +60,16 @@ def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:
     Interrupted anywhere, the next call goes on with the step that was not finished.
 
     :param cluster: the cluster's name, which is also its inventory file's
-    :raises UserError: hosts have a newer CA, or an apply is refused
+    :raises UserError: another run changes the cluster, hosts have a newer CA, or an apply is refused
     :raises Failure: an apply failed; the CA stays in its phase
     """
     authority = _authority(cluster)
     inventory = f"inventory/{cluster}.py"
     if not (ROOT / inventory).is_file():
         raise UserError(f"{inventory} does not exist: a cluster is called as its inventory file")
-    with locked(authority.directory / "rotating", f"`griddle pki rotate {cluster}`"):
+    of = hosts.cluster(ROOT / inventory)
+    here = locked(authority.directory / "rotating", f"`griddle pki rotate {cluster}`")
+    with here, lock.held(of, f"pki rotate {cluster}"):
         authority = _authority(cluster)
         if authority.state.phase == "steady" and not authority.state.pending:
             _apply(inventory, dry=True)  # refuses where hosts know more: nothing has been begun yet

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 
 def say(text: str) -> None:
-    """One line to stderr: stdout is for what a command was asked for."""
-    print(text, file=sys.stderr, flush=True)
+    """One line to stderr: stdout is for what a command was asked for. Nobody there to read it stops nothing."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

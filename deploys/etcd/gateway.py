@@ -10,10 +10,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyinfra.api import StringCommand
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import shell
+from deploys import remote
 from deploys.etcd.config import ETCD_PKI
 from ops.errors import Failure
 
@@ -24,7 +23,7 @@ class Gateway:
     """Calls of the v3 JSON gateway. Keys and values are text here, base64 on the wire."""
 
     def __init__(self, hosts: Iterable[PyinfraHost], port: int) -> None:
-        """`hosts`: connected members; each is tried in turn, beginning with the one that answered last."""
+        """`hosts`: members; each is tried in turn, beginning with the one that answered last."""
         self._hosts = list(hosts)
         self._port = port
 
@@ -33,14 +32,15 @@ class Gateway:
 
         It may be sent to a second member where the first did not answer in time: give it only what bears that.
         """
-        problem = "no etcd host is connected"
+        problem = "group etcd has no host"
         for host in list(self._hosts):
-            ok, output = host.run_shell_command(
-                StringCommand(shell.command(curl(path, self._port))),
-                _sudo=True,
-                _stdin=json.dumps(content),
-                _timeout=CALL_SECONDS + 5,
-            )
+            try:
+                ok, output = remote.ask(
+                    host, curl(path, self._port), "etcd", CALL_SECONDS + 1, stdin=json.dumps(content)
+                )
+            except remote.Unreachable as unreachable:
+                problem = str(unreachable)
+                continue
             try:
                 answer = json.loads("\n".join(output.stdout_lines)) if ok else None
             except json.JSONDecodeError:
@@ -48,7 +48,8 @@ class Gateway:
             if isinstance(answer, dict) and "error" not in answer:
                 self._hosts.sort(key=lambda each: each is not host)
                 return answer
-            problem = f"{host.name}: {answer['error'] if answer else output.output.strip() or 'no answer'}"
+            said = answer.get("error") if isinstance(answer, dict) else output.output.strip()
+            problem = f"{host.name}: {said or 'no answer'}"
         raise Failure(f"etcd does not answer: {problem}")
 
     def get(self, key: str) -> tuple[str, int] | None:

@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra import host, state
 from pyinfra.api import StringCommand, operation
 
-from deploys import conduct, lock, model
+from deploys import conduct, locking, model
 from deploys.foundationdb import config, screen, status
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.operations import PATIENT_STATUS_SECONDS
@@ -45,17 +45,12 @@ def look() -> dict[str, Any]:
     hosts = conduct.on_all(
         reached, lambda on: look_at_host(on, "fdb" in cluster.hosts[model.short_name(on.name)].groups)
     )
-    try:
-        operation = lock.seen(conduct.gateway())
-    except Failure as problem:
-        say(f"the lock: {problem}")
-        operation = None
     return screen.summary(
         _document(asked),
         limits(cluster),
         {name: hosts[name] for name in names if name in hosts},
         [name for name in names if name not in reached],
-        operation,
+        locking.other(),
     )
 
 

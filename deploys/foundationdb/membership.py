@@ -177,7 +177,7 @@ class Membership:
     def _present(self) -> cluster_file.ClusterFile:
         """The cluster file as the database has it now."""
         (on,) = conduct.hosts([self._first.name])
-        installed: Installed = on.get_fact(Installation)
+        installed: Installed = conduct.fact(on, Installation)
         return cluster_file.parse(installed.cluster_file, f"{self._first.name}: cluster file")
 
     def _seeds(self) -> dict[str, tuple[str, str]]:
@@ -190,7 +190,7 @@ class Membership:
 
     def _installed(self, on: Any) -> Installed:
         path, seed = self._seeds()[model.short_name(on.name)]
-        return on.get_fact(Installation, cluster_file=path, seed=seed)
+        return conduct.fact(on, Installation, cluster_file=path, seed=seed)
 
     def _fdbcli(self, command: str, what: str) -> list[str]:
         (on,) = conduct.hosts([self._first.name])

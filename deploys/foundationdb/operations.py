@@ -16,6 +16,7 @@ from deploys.foundationdb.facts import STATUS_SECONDS, Installation, Status, fdb
 from deploys.foundationdb.status import Document, Limits
 from deploys.model import short_name
 from deploys.operations import run_checked
+from deploys.remote import fact
 from deploys.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 POLL_SECONDS = 1.0
@@ -122,7 +123,7 @@ def created(redundancy: str, engine: str, members: Iterable[str]) -> Generator[S
     hosts = [member for member in inventory if short_name(member.name) in names]
     if len(hosts) != len(names):
         raise OperationError(f"{host.name}: not every FoundationDB host is in reach, so none is created")
-    if any(member.get_fact(Installation).has_database for member in hosts):
+    if any(fact(member, Installation).has_database for member in hosts):
         host.noop("the database exists")
         return
     yield StringCommand(create_command(redundancy, engine))

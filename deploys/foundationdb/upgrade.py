@@ -292,7 +292,7 @@ class Upgrade:
 
     def _bounce_old(self, entry: dict[str, Any]) -> None:
         (on,) = conduct.hosts([self._first])
-        old = on.get_fact(Installation).current
+        old = conduct.fact(on, Installation).current
         self._kill(lambda *a, **k: fdbcli(*a, **k).replace(config.FDBCLI, f"{config.release(old)}/bin/fdbcli"))
 
     def _stragglers(self, entry: dict[str, Any]) -> None:
@@ -325,7 +325,7 @@ class Upgrade:
 
 def look_at_host(on: Any, is_server: bool) -> HostSeen:
     """What a host has and runs. Raises Failure."""
-    installed: Installed = on.get_fact(Installation)
+    installed: Installed = conduct.fact(on, Installation)
     script = (ON_SERVERS if is_server else ON_CLIENTS) + 'echo "free $(df --output=avail -B1 /opt | tail -n 1)"'
     return parse_host(installed, conduct.run(on, script, "look at FoundationDB"))
 

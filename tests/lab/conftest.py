@@ -6,12 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploys import lock, shell
 from ops import lab as ops_lab
 from ops.lab.plan import LabPlan
 
@@ -88,6 +91,32 @@ def report(lab: LabUnderTest) -> dict[str, Any]:
     """What the last operation has reported."""
     newest = max((lab.checkout / "results" / "operations").glob("*.json"), key=lambda path: path.stat().st_mtime)
     return json.loads(newest.read_text())
+
+
+@contextmanager
+def held_by_another(lab: LabUnderTest) -> Iterator[str]:
+    """Another run holds the cluster's lock, and renews it; gives what those who are refused are told."""
+    document = {"operation": "fdb replace", "owner": "ada@desk (pid 7)", "started": "2026-01-01T00:00:00+00:00"}
+    members = [host.name for host in lab.plan.hosts if "etcd" in host.groups]
+    ended = threading.Event()
+
+    def everywhere(script: str) -> None:
+        for member in members:
+            lab.ssh(member, f"sudo {shell.command(script)}", check=False)
+
+    def renew() -> None:
+        while not ended.wait(lock.RENEW_SECONDS):
+            everywhere(lock.take_over("ada", document))
+
+    everywhere(lock.take_over("ada", document))
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        yield "another run is changing the cluster: fdb replace, by ada@desk (pid 7) since 2026-01-01"
+    finally:
+        ended.set()
+        thread.join()
+        everywhere(lock.give_back("ada"))
 
 
 @pytest.fixture(scope="session")

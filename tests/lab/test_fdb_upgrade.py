@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from deploys.lock import KEY
 from ops import artifacts
 from tests.lab.clients import clients, lost
-from tests.lab.conftest import LabUnderTest
+from tests.lab.conftest import LabUnderTest, held_by_another
 
 OLD, NEW, BROKEN = "7.3.77", "7.3.78", "7.3.99"
 
@@ -80,12 +79,8 @@ def test_what_is_refused_changes_nothing(lab: LabUnderTest) -> None:
     before = reports(lab)
     assert f"FoundationDB {BROKEN} is not in" in refused(lab, BROKEN)
     assert "seconds since last recovery" in refused(lab, NEW, "--recovered-seconds", "86400")
-    other = json.dumps({"operation": "fdb replace", "owner": "ada@desk", "started": "2026-01-01"})
-    lab.ssh("app1", f"sudo griddle-etcdctl put {KEY} '{other}'")
-    try:
-        assert "another operation is in progress: fdb replace, begun by ada@desk" in refused(lab, NEW)
-    finally:
-        lab.ssh("app1", f"sudo griddle-etcdctl del {KEY}")
+    with held_by_another(lab) as said:
+        assert said in refused(lab, NEW)
     assert reports(lab) == before
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from deploys import lock
 from ops import artifacts
 from tests.unit.clusters import HOSTS
 
@@ -59,6 +60,13 @@ def packages(tmp_path, monkeypatch):
         monkeypatch.setenv("GRIDDLE_ARTIFACTS", str(directory))
 
     return lay
+
+
+@pytest.fixture
+def held():
+    """What hosts answer where another run holds the cluster's lock."""
+    document = {"operation": "fdb replace", "owner": "ada@desk (pid 7)", "started": "2026-01-01T00:00:00+00:00"}
+    return {lock.FILE: ["other token", json.dumps(document)]}
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from deploys import lock
+
 
 @pytest.fixture
 def applied(fake):
@@ -130,3 +132,35 @@ def marks_of(tmp_path):
             return sorted(lines, key=lambda line: 'phase="end"' in line)
         time.sleep(0.1)
     raise AssertionError("no marks")
+
+
+def test_an_apply_beside_another_run_is_refused_and_changes_nothing(fake, held):
+    run = fake("deploys/all.py", store_engine="etcd", responses={"*": held})
+    assert run.returncode == 2 and run.operations == []
+    (line,) = [line for line in run.output.splitlines() if "another run" in line]
+    assert "deploys/all.py: another run is changing the cluster: fdb replace, by ada@desk (pid 7) since " in line
+
+
+def test_it_waits_for_as_long_as_it_is_told(fake, held):
+    run = fake("deploys/all.py", "--data", "lock_wait=2", store_engine="etcd", responses={"*": held})
+    assert run.returncode == 2 and run.operations == []
+    assert "waiting up to 2 s for fdb replace, by ada@desk (pid 7)" in run.output
+
+
+@pytest.mark.parametrize("seconds", ["long", "-1", "true"])
+def test_a_time_to_wait_is_a_number(fake, seconds):
+    run = fake("deploys/all.py", "--data", f"lock_wait={seconds}", store_engine="etcd")
+    assert run.returncode == 2 and run.operations == [] and "lock_wait is " in run.output
+
+
+def test_a_dry_run_says_who_holds_the_lock_and_goes_on(fake, held):
+    run = fake("deploys/all.py", "--dry", store_engine="etcd", responses={"*": held})
+    assert run.returncode == 0, run.output
+    assert "another run is changing the cluster: fdb replace, by ada@desk (pid 7)" in run.output
+
+
+def test_hosts_that_cannot_be_asked_for_the_lock_are_said_and_keep_nobody_from_repairing(fake):
+    away = {lock.FILE: {"success": False, "stdout": "no space"}}
+    run = fake("deploys/all.py", store_engine="etcd", responses={"app1": away, "app2": away})
+    assert run.returncode == 0, run.output
+    assert "lock: held on 1 of 3 hosts of group etcd: app1: " in run.output

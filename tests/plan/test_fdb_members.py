@@ -2,15 +2,18 @@
 
 import pytest
 
-from tests.plan.test_foundationdb import DATA, status
+from tests.plan.test_foundationdb import DATA, VERSION, status
 
-ETCD = {"v3/kv/range": "{}"}
+
+@pytest.fixture(autouse=True)
+def present(packages):
+    packages(VERSION)
 
 
 def run(fake, deploy: str, *arguments: str, document: str):
     file = "lab:aaaa@192.0.2.31:4500"
     installed = ["current 7.3.77", "database", f"seed {file}", f"file {file}"]
-    responses = {"*": {"status json": document, "readlink": installed, **ETCD}}
+    responses = {"*": {"status json": document, "readlink": installed}}
     return fake(deploy, *arguments, store_engine="fdb", **DATA, responses=responses)
 
 
@@ -29,22 +32,12 @@ def test_members_that_the_inventory_does_not_have_are_refused_before_anything_is
     assert done.operations == []
 
 
-def test_an_etcd_that_does_not_answer_is_said_in_a_line(fake):
-    away = {"*": {"v3/kv/range": {"success": False, "stdout": "curl: (7) Failed to connect"}}}
-    done = fake("deploys/fdb_members.py", "--data", "leave=fdb5", store_engine="fdb", **DATA, responses=away)
-    assert done.returncode == 1
-    assert "fdb remove fdb5: etcd does not answer: " in done.output and "curl: (7)" in done.output
-    assert "Traceback" not in done.output and done.operations == []
-
-
-def test_another_operation_in_progress_is_named(fake):
-    held = "eyJvcGVyYXRpb24iOiAiZmRiIHVwZ3JhZGUiLCAib3duZXIiOiAieEB5In0="
-    lock = {"v3/kv/range": f'{{"kvs": [{{"value": "{held}", "mod_revision": "1"}}]}}'}
+def test_another_run_in_progress_is_named_before_anything_is_done(fake, held):
     done = fake(
-        "deploys/fdb_backup.py", "--data", "backup=now", store_engine="fdb", **DATA, responses={"*": lock}
+        "deploys/fdb_backup.py", "--data", "backup=now", store_engine="fdb", **DATA, responses={"*": held}
     )
-    assert done.returncode == 2
-    assert "another operation is in progress: fdb upgrade, begun by x@y" in done.output
+    assert done.returncode == 2 and done.operations == []
+    assert "another run is changing the cluster: fdb replace, by ada@desk (pid 7) since 2026-01-01" in done.output
 
 
 def test_a_database_that_is_down_is_not_restored(fake):

@@ -1,6 +1,5 @@
 """`fdb upgrade` on fake hosts: what a dry run says, and that a refusal ends with 2 before anything is done."""
 
-import json
 
 import pytest
 
@@ -14,8 +13,7 @@ def upgrade(fake, packages):
     """Run the deploy on hosts that run 7.3.77, with a cluster that says `document`."""
     packages(NEW)
 
-    def run(document: str, *arguments: str, lock: dict | None = None, free: int = 10**10, **data):
-        gateway = {"kvs": [lock]} if lock else {}
+    def run(document: str, *arguments: str, held: dict | None = None, free: int = 10**10, **data):
         return fake(
             "deploys/fdb_upgrade.py",
             *arguments,
@@ -24,7 +22,7 @@ def upgrade(fake, packages):
             **{**DATA, "fdb_version": NEW, "fdb_recovered_seconds": 0, **data},
             responses={
                 "*": {
-                    "kv/range": json.dumps(gateway),
+                    **(held or {}),
                     "status json": document,
                     "df --output": ["configured 7.3.77", f"free {free}"],
                     "readlink": [
@@ -72,11 +70,7 @@ def test_a_refusal_does_nothing(upgrade, document, more, expected):
     assert not any(hosts for _, hosts in done.operations)
 
 
-def test_another_operation_in_progress_is_named(upgrade):
-    from base64 import b64encode
-
-    other = {"operation": "fdb replace", "owner": "ada@desk", "started": "2026-01-01T00:00:00+00:00"}
-    lock = {"value": b64encode(json.dumps(other).encode()).decode(), "mod_revision": "7"}
-    done = upgrade(status("healthy"), lock=lock)
+def test_another_run_in_progress_is_named(upgrade, held):
+    done = upgrade(status("healthy"), held=held)
     assert done.returncode == 2 and not any(hosts for _, hosts in done.operations)
-    assert "another operation is in progress: fdb replace, begun by ada@desk at 2026-01-01" in done.output
+    assert "another run is changing the cluster: fdb replace, by ada@desk (pid 7) since 2026-01-01" in done.output
