@@ -73,13 +73,13 @@ class Seen:
         return self.runs and not self.ready
 
 
-# A shell function: hash and newest ctime of files and directories, as `Read` has them. A slot is a link, and which
-# release it leads to counts as well.
+# A shell function: hash and newest ctime of files and directories, as `Read` has them. A slot is a link, and when
+# that was made counts as well.
 _READ = """\
 read_of() {
 find -L "$@" /dev/null -type f -print0 2>/dev/null | sort -z | xargs -0r sha256sum | sha256sum | cut -c1-16
 { find -L "$@" /dev/null \\( -type f -o -type d \\) -printf '%C@\\n'
-for path; do [ ! -L "${path%/*}" ] || find "${path%/*}" -maxdepth 0 -printf '%C@\\n'; done
+for path; do [ ! -L "${path%/*}" ] || find "${path%/*}" -maxdepth 0 -printf '%T@\\n'; done
 } 2>/dev/null | sort -rn | head -n 1 | grep . || echo 0; }"""
 
 

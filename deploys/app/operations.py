@@ -48,8 +48,9 @@ def slot_runs(slot: str, version: str, units: list[str], inputs: Iterable[str]) 
     """
     inputs, this = list(inputs), model.this_host()
     installed = host.get_fact(AppInstallation)
-    before = installed.slots.get(slot, "")
-    moves = before != version
+    moves = installed.slots.get(slot) != version
+    # a run that was killed in between has left the link that the slot had
+    before = installed.slots.get(slot if moves else f"{slot}.before", "")
     ready = {unit: config.ready(this, unit, version) for unit in units}
     seen = host.get_fact(Units, names=units, inputs=inputs, ready={} if moves else ready)
     verbs = {unit: unit_states.action(seen.get(unit, unit_states.Seen())) for unit in units}
@@ -69,16 +70,18 @@ def slot_runs(slot: str, version: str, units: list[str], inputs: Iterable[str]) 
             continue
         rolled.append(unit)
         script = act(unit, verb, ready[unit])
-        if moves and before in installed.releases:
+        if before in installed.releases:
             back = [act(each, "restart", config.ready(this, each, before)) for each in reversed(rolled)]
             script = or_back(script, slot, before, back)
         run_checked(exclusive(script), f"{unit} of release {version}")
+    run_checked(f"rm -f {config.SLOTS}/{slot}.before", "the slot's link before")
 
 
 def points_to(slot: str, version: str) -> str:
-    """A shell command that points a slot to a release."""
+    """A shell command that points a slot to a release. The link that it had is kept, as old as it was."""
     link, target = f"{config.SLOTS}/{slot}", f"{config.RELEASES}/{version}"
-    return f"ln -sfn {shlex.quote(target)} {link}.new && mv -fT {link}.new {shlex.quote(link)}"
+    keep = f"{{ [ ! -L {link} ] || cp -dp --remove-destination {link} {link}.before; }}"
+    return f"{keep} && ln -sfn {shlex.quote(target)} {link}.new && mv -fT {link}.new {link}"
 
 
 def or_back(act: str, slot: str, before: str, back: Iterable[str]) -> str:
@@ -92,7 +95,8 @@ def or_back(act: str, slot: str, before: str, back: Iterable[str]) -> str:
     return "\n".join(
         [
             f"seen=$( ( {act}\n) 2>&1 ) && exit 0",
-            points_to(slot, before),
+            # The very link: workers that were not rolled have read it, and are not to be restarted for its age.
+            f"mv -fT {config.SLOTS}/{slot}.before {config.SLOTS}/{slot}",
             f'back=$( {{ failed=\n{again}\n[ -z "$failed" ]; }} 2>&1 ) &&',
             f"  back={shlex.quote(f'this host is back on release {before}')}",
             'echo "$seen"; echo "$back"; exit 1',
