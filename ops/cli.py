@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -214,38 +215,79 @@ def counting(as_json: bool) -> None:
     show_default=True,
     help="How many the store holds, p0 and on; random ones are read.",
 )
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME",
+    help="What compare finds the result by. Several labels are measured in turns, see --switch.",
+)
+@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs of each label.")
+@click.option(
+    "--switch", metavar="COMMAND", help="Run before each run with its label: makes the cluster what that is."
+)
 @_json_option("; it is saved in any case")
 def read(
     inventory: str, url: str | None, rate: float, ramp: bool, saturate: bool, duration: float | None, lane: str,
-    p99_ms: float, connections: int, profiles: int, as_json: bool,
+    p99_ms: float, connections: int, profiles: int, labels: tuple[str, ...], repeat: int, switch: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Load a cluster with uncached reads, and say how long they take.
 
     Requests fall due at a constant rate whether or not earlier ones were answered, and a latency runs from then: a
     stall shows with everybody who would have met it. Where the load itself came too late to say anything, the run
     is refused with exit code 1. The result is saved under results/ with a page of charts, together with versions
-    and sizes of what ran and its CPU time per request; `griddle bench compare` sets two of them side by side.
+    and sizes of what ran and its CPU time per request; `griddle bench compare` sets several of them side by side:
+
+    \b
+        ./griddle bench read --repeat 6 --label old --label new --switch ./switch.sh
+        ./griddle bench compare old new
     """
     from ops.bench import read as body
+    from ops.bench import results
 
+    body.check_labels(labels, repeat, switch, one_rate=not (ramp or saturate))
     seconds = duration or (10 if ramp else 30)
     plan = body.Plan(rate, seconds, body.LANES[lane], p99_ms, connections=connections, profiles=profiles)
-    body.bench_read(body.target_of(CHECKOUT / inventory, url), plan, ramp=ramp, saturate=saturate, as_json=as_json)
+    target = body.target_of(CHECKOUT / inventory, url)
+    if labels:
+        runs = body.bench_series(target, plan, labels, repeat, switch, as_json)
+        document: dict = {"runs": runs} if len(runs) > 1 else runs[0]
+    else:
+        document = body.bench_read(target, plan, ramp=ramp, saturate=saturate, as_json=as_json)
+    if as_json:
+        print(json.dumps(results.without_histograms(document), indent=2))
 
 
-@bench.command()
-@click.argument("a")
-@click.argument("b")
+class _TwoLists(click.Command):
+    """Leaves the -- between two lists to the command; click takes the first one for the end of the options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            args.insert(args.index("--"), "--")
+        return super().parse_args(ctx, args)
+
+
+@bench.command(cls=_TwoLists, options_metavar="[OPTIONS]")
+@click.argument("names", nargs=-1, required=True, metavar="A... [--] B...")
+@click.option(
+    "--of",
+    type=click.Choice(["p50", "p90", "p99", "p99.9"]),
+    default="p99",
+    show_default=True,
+    help="Which percentile is judged.",
+)
 @_json_option()
-def compare(a: str, b: str, as_json: bool) -> None:
-    """Two results of `bench read` side by side: files, or their names under results/.
+def compare(names: tuple[str, ...], of: str, as_json: bool) -> None:
+    """Results of `bench read` side by side: labels, files, or their names under results/.
 
-    Percentiles of both, their ratio with the interval that noise within the runs leaves open, and what differs in
-    what ran.
+    A and B are a label or a result each, or several with -- between them. Runs are paired with their neighbours
+    in time; from six pairs on their ratio has an interval, and one percentile a verdict. Fewer get none, for two
+    runs of the same thing differ as well. Also shown: what differs in what ran.
     """
     from ops.bench import compare as body
 
-    body.bench_compare(a, b, as_json=as_json)
+    body.bench_compare(names, of=of, as_json=as_json)
 
 
 @bench.command()

@@ -129,8 +129,12 @@ def compare(document: Mapping) -> str:
         curves = {f"A {document['a']}": found["a"]["histogram"], f"B {document['b']}": found["b"]["histogram"]}
         parts.append(_percentiles(curves, None, f"{lane}: "))
         heads = ["percentile", "A", "B", "B / A", "95 % interval", ""]
-        rows = [[row["name"], f"{row['a']:.2f}", f"{row['b']:.2f}", f"{row['ratio']:.2f}",
-                 f"{row['low']:.2f} to {row['high']:.2f}", row["says"]] for row in found["rows"]]  # fmt: skip
+        rows = [
+            [row["name"], f"{row['a']:.2f}", f"{row['b']:.2f}",
+             "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+             "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}", row["says"]]
+            for row in found["rows"]
+        ]  # fmt: skip
         parts.append(charts.table(lane, heads, rows))
     if document["differs"]:
         parts.append(charts.table("What ran differs", ["", "A → B"], [line.split(": ", 1) for line in

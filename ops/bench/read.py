@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import math
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ RATE_OF_ONE = 12_000  # requests/s that one generator is asked for at most, wher
 NOT_ANSWERED_LIMIT = 0.001  # a promise that more than one in a thousand does not get is broken
 RAMP_FACTOR, RAMP_REFINED = 1.3, 2
 PAUSE_SECONDS = 1
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,18 @@ class Step:
     why: str
 
 
-def bench_read(target: Target, plan: Plan, *, ramp: bool, saturate: bool, as_json: bool) -> None:
-    """Measure, print, save. Raises Failure where the generator was the bottleneck."""
+def bench_read(
+    target: Target, plan: Plan, *, ramp: bool, saturate: bool, as_json: bool, label: str | None = None
+) -> dict:
+    """Measure, print, save; the result. Raises Failure where the generator was the bottleneck.
+
+    :param label: what `bench compare` finds it by, together with others of that label
+    """
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupt)
     for lane in plan.lanes:
         check_lane(target, lane, plan.profiles)
-    document = {"kind": "read", "plan": asdict(plan), "what": what(target)}
+    document = {"kind": "read", "label": label, "plan": asdict(plan), "what": what(target)}
     say_now = _printer(as_json)
     if saturate:
         document |= saturated(target, plan, say_now)
@@ -100,8 +107,45 @@ def bench_read(target: Target, plan: Plan, *, ramp: bool, saturate: bool, as_jso
                 document |= asdict(found)
     path = results.save("read", document)
     say(f"\nsaved: {path}\nreport: {html.write(path, document)}")
-    if as_json:
-        print(json.dumps(results.without_histograms(document), indent=2))
+    return document
+
+
+def bench_series(
+    target: Target, plan: Plan, labels: Sequence[str], repeat: int, switch: str | None, as_json: bool
+) -> list[dict]:
+    """Runs of each label in turns, every other time the other way round: A B, B A, A B, ...
+
+    :param switch: a shell command that makes the target what a label stands for, given as its argument
+    """
+    found = []
+    for label in turns(labels, repeat):
+        say(f"\n{len(found) + 1} of {repeat * len(labels)}: {label}")
+        if switch and (code := subprocess.run(["sh", "-c", f'{switch} "$@"', switch, label]).returncode):
+            raise Failure(
+                f"bench read: `{switch} {label}` failed with exit code {code}; the runs so far are saved"
+            )
+        found.append(bench_read(target, plan, ramp=False, saturate=False, as_json=as_json, label=label))
+    return found
+
+
+def turns(labels: Sequence[str], repeat: int) -> list[str]:
+    """Which label is measured when: each `repeat` times, so that none is always the first."""
+    return [label for round_ in range(repeat) for label in (labels[::-1] if round_ % 2 else labels)]
+
+
+def check_labels(labels: Sequence[str], repeat: int, switch: str | None, one_rate: bool) -> None:
+    """Raises UserError."""
+    for label in labels:
+        if not LABEL.fullmatch(label):
+            raise UserError(f"--label {label}: at most 32 letters, digits, ., _ and -")
+    if len(set(labels)) != len(labels):
+        raise UserError("--label: the same one is given twice")
+    if repeat > 1 and not labels:
+        raise UserError("--repeat: what is repeated needs a --label, by which bench compare finds it")
+    if switch and not labels:
+        raise UserError("--switch: it is called with a label: --label A --label B")
+    if labels and not one_rate:
+        raise UserError("--label: with one rate only, not with --ramp or --saturate")
 
 
 def offer(target: Target, plan: Plan, program: Path) -> Step:

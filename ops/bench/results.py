@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from ops.errors import UserError
 from ops.paths import ROOT
 
 RESULTS = ROOT / "results"
+STAMP = "%Y%m%dT%H%M%SZ"
 PERCENTILES = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99, "p999_ms": 99.9, "max_ms": 100}
 
 
@@ -77,22 +79,47 @@ def without_histograms(document: Mapping) -> dict:
 
 
 def save(kind: str, document: Mapping) -> Path:
-    """results/bench-<kind>-<time>.json."""
+    """results/bench-<kind>-[<label>-]<time>.json."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"bench-{kind}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    name = "-".join(["bench", kind, *filter(None, [document.get("label")]), time.strftime(STAMP, time.gmtime())])
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")
     return path
 
 
 def load(name: str) -> dict:
     """A saved result by its path, or by its name under results/."""
-    for path in (Path(name), RESULTS / name, RESULTS / f"{name}.json"):
-        if path.is_file():
-            try:
-                return json.loads(path.read_text())
-            except ValueError as error:
-                raise UserError(f"{path} is no result of bench: {error}") from None
-    raise UserError(f"there is no result {name}: name a file, or one in {RESULTS}")
+    path = _path(name)
+    if path is None:
+        raise UserError(f"there is no result {name}: name a file, or one in {RESULTS}")
+    return _read(path)
+
+
+def runs_of(name: str) -> dict[Path, dict]:
+    """{path: result}: one by its path or its name under results/, or all of a label, the oldest first."""
+    if path := _path(name):
+        return {path.resolve(): _read(path)}
+    found = {
+        path.resolve(): _read(path) for path in sorted(RESULTS.glob(f"bench-read-{glob.escape(name)}-*.json"))
+    }
+    found = {path: document for path, document in found.items() if document.get("label") == name}
+    if not found:
+        raise UserError(f"there is no result {name}: name a file, one in {RESULTS}, or a label of bench read")
+    return found
+
+
+def _path(name: str) -> Path | None:
+    return next((path for path in (Path(name), RESULTS / name, RESULTS / f"{name}.json") if path.is_file()), None)
+
+
+def _read(path: Path) -> dict:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no result of bench: {error}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is no result of bench: it is no object of JSON")
+    return document
 
 
 def all_of(kind: str, directory: Path = RESULTS) -> Iterable[tuple[Path, dict]]:

@@ -35,8 +35,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield generator.build(tmp_path_factory.mktemp("load"))
 
 
-def measured(capsys: pytest.CaptureFixture[str], server: Stalling, *, ramp: bool = False, **plan: object) -> dict:
-    """What --json prints."""
+def measured(server: Stalling, *, ramp: bool = False, **plan: object) -> dict:
+    """The result."""
     plan = {
         "rate": 200,
         "seconds": 3,
@@ -47,15 +47,14 @@ def measured(capsys: pytest.CaptureFixture[str], server: Stalling, *, ramp: bool
     } | plan
     target = read.target_of(Path(), f"http://127.0.0.1:{server.port}")
     try:
-        read.bench_read(target, read.Plan(**plan), ramp=ramp, saturate=False, as_json=True)
+        return read.bench_read(target, read.Plan(**plan), ramp=ramp, saturate=False, as_json=True)
     finally:
         server.stop()
-    return json.loads(capsys.readouterr().out)
 
 
 @needs_compiler
-def test_the_p99_shows_a_server_that_stalls_for_a_second(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = measured(capsys, Stalling(300))
+def test_the_p99_shows_a_server_that_stalls_for_a_second(saved: Path) -> None:
+    found = measured(Stalling(300))
     seen = found["lanes"]["direct"]
     assert seen["p99_ms"] > 800
     assert 1000 <= seen["max_ms"] < 3000
@@ -69,9 +68,7 @@ def test_the_p99_shows_a_server_that_stalls_for_a_second(saved: Path, capsys: py
 
 
 @needs_compiler
-def test_refusals_with_retry_after_are_shed_and_others_are_errors(
-    saved: Path, capsys: pytest.CaptureFixture[str], program: Path
-) -> None:
+def test_refusals_with_retry_after_are_shed_and_others_are_errors(saved: Path, program: Path) -> None:
     def seen(server: Stalling) -> Counter[str]:
         try:
             ran = generator.run(program, [Offered("127.0.0.1", server.port, "direct", 100, 0, 1, 9, 4)])
@@ -157,16 +154,14 @@ def test_as_many_generators_as_the_rate_needs_and_the_cores_allow() -> None:
 
 
 @needs_compiler
-def test_a_ramp_ends_where_the_promise_breaks(
-    saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ramp_ends_where_the_promise_breaks(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "PAUSE_SECONDS", 0)
     # a server of Python breaks at a rate that depends on the day: this one breaks above 300
     monkeypatch.setattr(
         read, "judged",
         lambda lanes, *rest: ("broken", "p99") if lanes["direct"]["requests"] > 330 else ("held", ""),
     )  # fmt: skip
-    found = measured(capsys, Stalling(None), ramp=True, rate=200, seconds=1)
+    found = measured(Stalling(None), ramp=True, rate=200, seconds=1)
     assert 200 <= found["held_per_second"] < found["broken_per_second"] <= 450
     assert found["rate"] == found["held_per_second"]
     rates = [step["rate"] for step in found["steps"]]
@@ -233,40 +228,137 @@ def test_a_target_that_cannot_be_measured_is_bad_input() -> None:
             server.stop()
 
 
-def a_run(draw: random.Random, scale: float = 1.0, **what: object) -> dict:
-    """Ten seconds of latencies around 5 ms."""
+def a_run(draw: random.Random, scale: float = 1.0, at: int = 0, **what: object) -> dict:
+    """Three seconds of latencies around 5 ms, begun `at` minutes past an hour."""
     seconds = [
-        Second(at, 500, histogram((int(scale * draw.lognormvariate(8.5, 0.4)), 1) for _ in range(500)))
-        for at in range(10)
+        Second(second, 500, histogram((int(scale * draw.lognormvariate(8.5, 0.4)), 1) for _ in range(500)))
+        for second in range(3)
     ]
     return {
-        "kind": "read", "rate": 500, "plan": {"seconds": 10, "connections": 8, "profiles": 9},
-        "lanes": {"direct": results.summary(seconds, 10, 25)}, "what": {"git": "abc", "time": "now", **what},
+        "kind": "read", "rate": 500, "plan": {"seconds": 3, "connections": 8, "profiles": 9},
+        "lanes": {"direct": results.summary(seconds, 3, 25)},
+        "what": {"git": "abc", "time": f"2026-11-25T20:{at:02}:00+00:00", **what},
     }  # fmt: skip
+
+
+def two_sides(draw: random.Random, order: str, scale: float = 1.0, **of_b: object) -> tuple[dict, dict]:
+    """Runs of A and B in this order, one a minute; B's are `scale` times as slow."""
+    sides: dict[str, dict] = {"A": {}, "B": {}}
+    for at, side in enumerate(order):
+        sides[side][f"{side}{at}"] = a_run(draw, *((scale, at) if side == "B" else (1.0, at)), **(
+            of_b if side == "B" else {}
+        ))  # fmt: skip
+    return sides["A"], sides["B"]
+
+
+def rows_of(found: dict) -> dict[str, dict]:
+    return {row["name"]: row for row in found["lanes"]["direct"]["rows"]}
 
 
 def test_a_difference_is_told_from_noise() -> None:
     draw = random.Random(7)
-    one, same, slower = a_run(draw), a_run(draw), a_run(draw, 1.5)
-    p99 = {row["name"]: row for row in compare.compared("a", one, "b", same)["lanes"]["direct"]["rows"]}["p99"]
-    assert p99["low"] <= 1 <= p99["high"]
-    assert p99["says"] == "no difference seen"
-    for row in compare.compared("a", one, "b", slower)["lanes"]["direct"]["rows"][:3]:
-        assert row["says"] == "higher"
-        assert 1.3 < row["low"] <= row["ratio"] <= row["high"] < 1.8
-    assert compare.compared("a", slower, "b", one)["lanes"]["direct"]["rows"][0]["says"] == "lower"
+    a, b = two_sides(draw, "ABBAABBAABBA", 1.5)
+    for found, says, ratio in (
+        (compare.compared("a", a, "b", b), "higher", 1.5),
+        (compare.compared("b", b, "a", a), "lower", 1 / 1.5),
+    ):
+        p99 = rows_of(found)["p99"]
+        assert (found["pairs"], p99["says"], p99["p"]) == (6, says, 0.0312)
+        assert p99["low"] < p99["ratio"] < p99["high"]
+        assert p99["ratio"] == pytest.approx(ratio, rel=0.05)
+        assert f"{says}." in found["says"][0]
+    a, b = two_sides(draw, "ABBAABBAABBA")
+    same = compare.compared("a", a, "b", b)
+    assert rows_of(same)["p99"]["says"] == "no difference seen"
+
+
+def test_one_run_of_each_gets_no_verdict_however_far_they_are_apart() -> None:
+    found = compare.compared(
+        "a", *two_sides(random.Random(7), "AB", 3)[:1], "b", two_sides(random.Random(7), "AB", 3)[1]
+    )
+    assert all((row["low"], row["p"], row["says"]) == (None, None, "") for row in rows_of(found).values())
+    assert rows_of(found)["p50"]["ratio"] == pytest.approx(3, rel=0.1)
+    assert "no verdict" in found["says"][0]
+    assert "1 and 1 runs make 1 pair" in found["says"][1] and "--repeat 6" in found["says"][1]
+    assert "no verdict" in compare.text(found) and "3.0" in html.compare(found)
+
+
+def test_runs_that_took_no_turns_get_no_verdict() -> None:
+    a, b = two_sides(random.Random(7), "AAAAAABBBBBB", 3)
+    found = compare.compared("a", a, "b", b)
+    assert found["pairs"] == 1 and "no verdict" in found["says"][0]
+
+
+def test_only_the_percentile_that_was_asked_for_is_judged_and_a_maximum_never() -> None:
+    a, b = two_sides(random.Random(7), "ABBAABBAABBA", 3)
+    for of in ("p50", "p99.9"):
+        found = rows_of(compare.compared("a", a, "b", b, of))
+        assert {name for name, row in found.items() if row["says"]} == {of}
+    assert found["max"]["low"] is None
+    assert found["max"]["b"] == max(run["lanes"]["direct"]["max_ms"] for run in b.values())
 
 
 def test_what_ran_differently_is_said() -> None:
     draw = random.Random(7)
-    one = a_run(draw, hosts={"app1": {"cores": 2}}, profile=["low-latency"])
-    other = a_run(draw, hosts={"app1": {"cores": 4}}, profile=["low-latency"]) | {"rate": 600, "others_cores": 0.4}
-    found = compare.compared("a", one, "b", other)
-    assert found["differs"] == ["hosts app1 cores: 2 → 4"]
+    a, b = two_sides(draw, "AB" * 7, hosts={"app1": {"cores": 4}})
+    a["A0"]["rate"], b["B1"]["others_cores"], a["A2"]["what"]["git"] = 600, 0.4, "def"
+    found = compare.compared("a", a, "b", b)
+    assert found["differs"] == ["hosts app1 cores: none → 4"]
     said = compare.text(found)
-    for expected in ("The rates differ: 500 and 600", "B: other work on this machine took 0.40 cores", "A twice"):
+    for expected in (
+        "what was offered: rates 500, 600", "B: other work on this machine took up to 0.40 cores",
+        "A was always the first of its pair", "A's own runs are of different things: git: abc → def",
+        "A a: 7 runs",
+    ):  # fmt: skip
         assert expected in said
     assert "95 % interval" in html.compare(found)
+
+
+@needs_compiler
+def test_labels_are_measured_in_turns_after_a_switch_and_compared_by_name(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert read.turns(("a", "b"), 4) == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    server = Stalling(None)
+    given = f"--url http://127.0.0.1:{server.port} --rate 100 --duration 1 --profiles 9 --json"
+    switch = saved / "switch.sh"
+    switch.write_text(f'#!/bin/sh\necho "$1" >> {saved}/switched\n')
+    switch.chmod(0o755)
+    labels = ("--label", "old", "--label", "new", "--switch", str(switch))
+    try:
+        assert griddle(monkeypatch, "bench", "read", *given.split(), *labels) == 0
+    finally:
+        server.stop()
+    assert [run["label"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["old", "new"]
+    assert (saved / "switched").read_text().split() == ["old", "new"]
+    assert griddle(monkeypatch, "bench", "compare", "old", "new", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == 1
+    old = [path.name for path in saved.glob("bench-read-old-*.json")]
+    new = [path.name for path in saved.glob("bench-read-new-*.json")]
+    assert griddle(monkeypatch, "bench", "compare", "--json", *old, "--", *new) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("read --label a/b", "letters, digits"), ("read --repeat 2", "needs a --label"),
+        ("read --label a --label a", "twice"), ("read --label a --ramp", "one rate only"),
+        ("read --switch true", "called with a label"), ("compare a b c", "--"), ("compare a", "two things"),
+        ("compare a -- ", "two things"), ("compare none b", "no result none"), ("compare path b", "no result of"),
+        ("compare list b", "no object"), ("compare a a", "on both sides"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: str, says: str
+) -> None:
+    for name in "ab":
+        (saved / f"{name}.json").write_text(json.dumps(a_run(random.Random(7))))
+    (saved / "path.json").write_text('{"rows": []}')
+    (saved / "list.json").write_text("[]")
+    assert griddle(monkeypatch, "bench", *arguments.split()) == 2
+    out, said = capsys.readouterr()
+    assert out == "" and said.startswith("griddle: ") and says in said and said.count("\n") == 1
 
 
 def griddle(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -281,15 +373,10 @@ def test_compare_by_the_command_line(
     draw = random.Random(7)
     for name in "ab":
         (saved / f"{name}.json").write_text(json.dumps(a_run(draw)))
-    (saved / "path.json").write_text('{"rows": []}')
     assert griddle(monkeypatch, "bench", "compare", "a", str(saved / "b.json"), "--json") == 0
     rows = json.loads(capsys.readouterr().out)["lanes"]["direct"]["rows"]
     assert [row["name"] for row in rows][:3] == ["p50", "p90", "p99"]
     assert (saved / "compare-a-b.html").is_file()
-    for wrong in ("none", "path"):
-        assert griddle(monkeypatch, "bench", "compare", wrong, "b") == 2
-        out, said = capsys.readouterr()
-        assert (out, said.startswith("griddle: ")) == ("", True)
 
 
 def test_cpu_time_by_role_is_the_units_of_each() -> None:
