@@ -30,6 +30,15 @@ COMPONENTS = {path.parent.name for path in Path(__file__).parent.glob("*/deploy.
 OUTGOING_PORTS = "32768 60999"
 SHOWN_CHARACTERS = 80  # of a value that is refused
 
+# Of which components a deploy needs the files, where it is not all of them: to look at a cluster or to mend it, a
+# machine needs neither a release nor packages.
+FILES_OF = {
+    "fdb_status.py": frozenset(),
+    "fdb_backup.py": frozenset(),
+    "fdb_restore.py": frozenset(),
+    "fdb_members.py": frozenset(),  # but for a host that joins
+}
+
 
 def problems(cluster: Cluster) -> list[str]:
     """What is wrong with a cluster's hosts and data, as lines for the operator; empty if nothing is.
@@ -261,7 +270,16 @@ def refused(
     except UserError as error:
         return [str(error)]
     found = [*problems(cluster), *_components(overrides)]
-    return found or ([*_files(cluster, overrides.get("component"))] if files else [])
+    return found or ([*_files(cluster, _wanted(overrides))] if files else [])
+
+
+def _wanted(overrides: Mapping[str, Any]) -> set[str]:
+    """Components of which this run needs the files: those that are asked for, else those that the deploys need."""
+    if component := overrides.get("component"):
+        return set(component.split(","))
+    deploys = [Path(name).name for name in _command_line("operations") if name.endswith(".py")]
+    wanted = set().union(*(FILES_OF.get(name, {"app", "foundationdb"}) for name in deploys))
+    return wanted | {"foundationdb"} if overrides.get("join") else wanted
 
 
 def refuse_bad_input(inventory_file: str, names: dict[str, Any]) -> None:
@@ -276,13 +294,12 @@ def refuse_bad_input(inventory_file: str, names: dict[str, Any]) -> None:
         raise SystemExit(2)
 
 
-def _files(cluster: Cluster, component: str | None) -> list[str]:
+def _files(cluster: Cluster, only: set[str]) -> list[str]:
     """Problems with files that the data names: profiles, releases, FoundationDB's packages.
 
-    :param component: the only ones to be applied, parted by commas; None: all of them
+    :param only: components whose files are needed
     """
     found = []
-    only = set(component.split(",")) if component else {"app", "foundationdb"}
 
     def attempt(check: Any) -> None:
         try:
@@ -294,7 +311,7 @@ def _files(cluster: Cluster, component: str | None) -> list[str]:
         attempt(lambda name=name: profiles.load(name))
     if only & {"app", "agent", "proxy"}:
         for version in filter(None, cluster.data["app_slots"].values()):
-            attempt(lambda version=version: releases.resolve(version))
+            attempt(lambda version=version: releases.resolve_present(version))
     if only & {"foundationdb", "backup"} and cluster.store_engine == "fdb":
         from ops import artifacts
 

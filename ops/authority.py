@@ -102,8 +102,12 @@ class Authority:
         """
         stem = f"{host}.{kind}"
         if self._kept(stem, address) is None:
-            self._write(self._issue(stem, host, address))
+            self.renew(host, address, kind)
         return Pair(self._read(f"{stem}.crt"), self._read(f"{stem}.key"))
+
+    def renew(self, host: str, address: str, kind: str = "host") -> None:
+        """Issue a host's certificate anew, whether or not there is one that will do."""
+        self._write(self._issue(f"{host}.{kind}", host, address))
 
     def prefers(self, host: str, address: str, kind: str, certificate: str) -> bool:
         """Whether a certificate that a host has is to be kept rather than what is here: the one issued last is.

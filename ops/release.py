@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops import wheels
+from ops.files import write_durably
 from ops.paths import RELEASES, ROOT
 from ops.progress import say
 
@@ -26,8 +27,7 @@ _LAYOUT = 1  # of the archive; part of the version
 
 def build() -> str:
     """Builds the release unless it is there, makes it current, and returns its version."""
-    sources = _sources(ROOT)
-    version = version_of(sources, wheels.key(ROOT))
+    sources, version = _sources(ROOT), of_checkout()
     directory = RELEASES / version
     if (directory / "manifest.json").is_file():
         _point_current_to(version)
@@ -45,12 +45,17 @@ def build() -> str:
     fresh = RELEASES / f".{version}.new"
     shutil.rmtree(fresh, ignore_errors=True)  # of a build that was interrupted
     fresh.mkdir(parents=True)
-    (fresh / "release.tar").write_bytes(archive)
-    (fresh / "manifest.json").write_bytes(_json({**manifest, "archive_sha256": _sha256(archive)}))
+    write_durably(fresh / "release.tar", archive, 0o644)
+    write_durably(fresh / "manifest.json", _json({**manifest, "archive_sha256": _sha256(archive)}), 0o644)
     fresh.rename(directory)
     _point_current_to(version)
     say(f"release {version}: {len(contents)} files, {len(archive) / 1e6:.1f} MB, in {directory}")
     return version
+
+
+def of_checkout() -> str:
+    """The version that a build of this checkout, as it is now, has."""
+    return version_of(_sources(ROOT), wheels.key(ROOT))
 
 
 def version_of(sources: Mapping[str, bytes], wheels_key: str) -> str:

@@ -37,7 +37,7 @@ front_backlog = 1024  # connections that wait to be accepted, of a front worker 
 feed_poll_ms = 1000  # how long an event may lie in the log where its nudge was lost
 
 # --- app
-app_slots = {"a": "current"}  # slot → release version; "current" is what was built last on this machine
+app_slots = {"a": "current"}  # slot → release version; "current" is this checkout's, as it was built last
 app_keep_releases = 3  # the newest ones that stay on a host, beside those in use
 
 # --- proxy

@@ -15,6 +15,7 @@ import pytest
 
 from deploys.foundationdb.facts import fdbcli
 from tests.lab.conftest import LabUnderTest
+from tests.lab.rotation import kill_and_finish
 
 ALL = ["inventory/lab.py", "deploys/all.py"]
 KILLS = 10
@@ -295,12 +296,12 @@ def test_a_host_that_lost_power_serves_again_by_itself(lab: LabUnderTest) -> Non
     assert done.stdout.split() == ["active"] * 3
 
 
-def test_the_ca_is_replaced_by_one_command(lab: LabUnderTest) -> None:
+def test_the_ca_is_replaced_by_one_command_also_if_it_is_killed_once(lab: LabUnderTest) -> None:
     running = "pgrep -f '[f]dbserver|[b]ackup_agent|services[.]store' | sort"
     fdb = lab.status()["store"] == "fdb"
     untouched = {host: lab.ssh(host, running).stdout for host in ("fdb1", "fdb5", "metrics1", "app1") if fdb}
     before = lab.ssh("app1", "sha256sum /etc/etcd/pki/ca.crt /etc/etcd/pki/member.crt").stdout.split()
-    lab.griddle("pki", "rotate", "lab")
+    kill_and_finish(lab, [("trust", 3)])
     after = lab.ssh("app1", "sha256sum /etc/etcd/pki/ca.crt /etc/etcd/pki/member.crt").stdout.split()
     assert before[0] != after[0] and before[2] != after[2]
     assert {host: lab.ssh(host, running).stdout for host in untouched} == untouched

@@ -17,6 +17,7 @@ import pytest
 
 from deploys.foundationdb import config
 from deploys.foundationdb.status import is_available, processes
+from ops.authority import Authority
 from tests.lab.conftest import LabUnderTest, report
 from tests.lab.test_foundationdb import APPLY, SERVERS, await_health, fdbcli, status
 
@@ -121,8 +122,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(lab: LabUnderTest) ->
     before = lab.ssh("fdb2", serial).stdout.split()
     plain = f"timeout 10 {config.FDBCLI} -C {config.CLUSTER_FILE} --timeout 5 --no-status --exec 'get x'"
     assert lab.ssh("fdb2", plain, check=False).returncode != 0
-    for file in (lab.checkout / ".griddle" / "clusters" / "lab" / "pki").glob("fdb2.host.*"):
-        file.unlink()
+    Authority("lab", lab.checkout / ".griddle" / "clusters").renew("fdb2", address)
     lab.pyinfra(*APPLY, "component=foundationdb")
     after = lab.ssh("fdb2", serial).stdout.split()
     assert before[0] != after[0] and before[1:] == after[1:] != []

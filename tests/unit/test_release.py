@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from deploys import releases
 from ops import release, wheels
+from ops.errors import UserError
 
 
 @pytest.fixture
@@ -96,3 +98,17 @@ def test_an_interrupted_build_leaves_nothing_that_looks_complete(
 
 def test_an_archive_depends_on_its_content_only() -> None:
     assert release.tar({"b": b"2", "a": b"1"}) == release.tar({"a": b"1", "b": b"2"})
+
+
+def test_what_was_built_before_the_checkout_changed_is_not_applied(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "RELEASES", release.RELEASES)
+    first = release.build()
+    assert releases.resolve_present("current").name == first
+    (checkout / "services/front.py").write_text("what another operator has pushed")
+    with pytest.raises(UserError, match=rf"current is {first}.*make r-\w+: ./griddle release build"):
+        releases.resolve_present("current")
+    assert releases.resolve_present(first).name == first
+    release.build()
+    assert releases.resolve_present("current").name != first
