@@ -24,6 +24,7 @@ from deploys.smoke import smoke
 
 marked("deploy")
 locked()
+etcd.refuse_other_members()
 
 # The metrics host asks the database for its state: the backup makes it a client, too.
 backup_wanted = bool(cluster().data["fdb_backup_url"])

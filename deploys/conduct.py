@@ -30,7 +30,6 @@ from deploys.remote import fact, run
 from deploys.report import Report, summary
 from deploys.report import gates as report_gates
 from deploys.shell import exclusive
-from deploys.smoke import PROBE
 from ops import marks
 from ops.errors import Failure, UserError
 from ops.progress import say
@@ -157,7 +156,7 @@ def _conduct(verb: Verb) -> None:
     outcome: dict[str, Any] = {"outcome": "done"}
     with _said(verb):
         try:
-            mark = marks.span(cluster, "fdb", verb.title.removeprefix("fdb "))
+            mark = marks.span(cluster, *verb.title.split(" ", 1))
             with _announcing(verb, report), mark, _felt(held.document, report):
                 _take_steps(verb, report)
         except BaseException as error:
@@ -199,7 +198,7 @@ def _await_announcement(document: Mapping[str, Any]) -> None:
 def _felt(document: Mapping[str, Any], report: Report) -> Iterator[None]:
     """Adds what clients felt meanwhile to the report, as far as it can be read."""
     cluster = model.cluster()
-    url = f"http://{cluster.data['proxy_virtual_ip']}:{cluster.data['proxy_port']}{PROBE}"
+    url = f"http://{cluster.data['proxy_virtual_ip']}:{cluster.data['proxy_port']}{probe.PROBE}"
     asking = None
     with report.best_effort("ask as a client would"):
         asking = probe.Probe(hosts([each.name for each in cluster.groups(("metrics", "proxies"))])[0], url)

@@ -16,6 +16,8 @@ from ops.errors import Failure
 
 _COUNTED = ("answered", "waited", "failed")
 
+# What smoke.py asks for at the end of a deploy. For the path alone 404 from the store proves as much as 200.
+PROBE = "/v1/profiles/griddle-smoke"
 PER_SECOND = 10
 LONGEST_SECONDS = 3600
 PID = "/run/griddle-probe.pid"

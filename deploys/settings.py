@@ -190,6 +190,9 @@ SETTINGS: dict[str, Setting] = {
     "to_version": Setting(or_none(whole(1, 2**63 - 1)), RUN, "", meaning="fdb_restore: the version"),
     "to_time": Setting(or_none(LINE), RUN, "", meaning="fdb_restore: the time"),
     "replace_data": Setting(YES_OR_NO, RUN, "", meaning="fdb_restore: destroy what is there"),
+    "etcd_join": Setting(LINE, RUN, "", meaning="etcd_members: who becomes a member, parted by commas"),
+    "etcd_leave": Setting(LINE, RUN, "", meaning="etcd_members: who is one no longer, parted by commas"),
+    "etcd_snapshot": Setting(LINE, RUN, "", meaning="etcd_restore: which, HOST:PATH"),
 }
 
 # How pyinfra reaches hosts; its own documentation has the meaning.

@@ -421,12 +421,12 @@ _host_command("heal", "Put HOST back on the network.")
 
 @lab.command()
 @click.argument("host")
-@click.argument("group", type=click.Choice(["fdb", "spare"]))
+@click.argument("group", type=click.Choice(["fdb", "spare", "etcd", "no-etcd"]))
 def move(host: str, group: str) -> None:
-    """Put HOST into GROUP of the lab's inventory, as one would edit inventory/prod.py.
+    """Put HOST into GROUP of the lab's inventory, as one would edit inventory/prod.py; no-etcd: out of group etcd.
 
-    fdb6 to fdb9 are booted first. Nothing is deployed: `./griddle fdb add`, `replace` and `remove` make the
-    database follow.
+    fdb6 to fdb9 and etcd1 to etcd5 are booted first. Nothing is deployed: `./griddle fdb add`, `replace` and
+    `remove`, and those of `./griddle etcd`, make the stores follow.
     """
     from ops import lab as body
 

@@ -31,7 +31,7 @@ from ops import hosts
 from ops.paths import CLUSTERS, ROOT
 from ops.progress import say
 
-KINDS = ("deploy", "fdb", "release", "flag", "experiment", "drill", "tuning", "note")
+KINDS = ("deploy", "fdb", "etcd", "release", "flag", "experiment", "drill", "tuning", "note")
 WEBHOOK_SECONDS = 2
 STORE_SECONDS = 8
 TEXT_LIMIT = 500  # characters of a title or a detail

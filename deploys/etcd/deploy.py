@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+
 from deploys import gates, model
 from deploys.authority import authority
 from deploys.debian_packages import DEBIAN_PACKAGES
-from deploys.etcd import config
+from deploys.etcd import config, membership
+from deploys.etcd.membership import INPUTS
 from deploys.operations import installed_files, packages, running_unit
+from deploys.shell import exclusive
 
-INPUTS = ["/etc/etcd", "/etc/systemd/system/etcd.service"]
 HEALTHY = "griddle-etcdctl --command-timeout 3s endpoint health --cluster"
 
 # An alarm refuses every key that is put, with all members healthy (etcd 3.4: NOSPACE, CORRUPT).
 NO_ALARM = 'out=$(griddle-etcdctl --command-timeout 3s alarm list); code=$?; echo "$out"; [ "$code$out" = 0 ]'
 NO_ALARM_SECONDS = 10
+
+
+def refuse_other_members() -> None:
+    """Ends the run before it has changed anything where it would begin another cluster, or leave one behind."""
+    membership.verdict()
+
+
+@operation()
+def begun(begins: bool) -> Generator[StringCommand]:
+    """etcd's next start on this host begins the cluster of group etcd, where no host of it has data."""
+    if not begins:
+        host.noop("it is a member")
+        return
+    cluster = model.cluster()
+    yield StringCommand(exclusive(config.first_start(cluster.name, config.peers(cluster.group("etcd")), "new")))
 
 
 def install() -> None:
@@ -31,11 +52,21 @@ def configure() -> None:
     )
 
 
+def prepared() -> None:
+    """All but its start: for a host that is to become a member, or to be given data."""
+    install()
+    configure()
+
+
 def activate() -> None:
+    begun(
+        name="etcd | a cluster begins only where there is none",
+        begins=model.this_host().name in membership.verdict().begins,
+    )
     # Members form a majority only together, so those that do not run are started at once ...
     running_unit(
         name="etcd | members are started",
-        unit=["etcd.service", "griddle-etcd-snapshot.timer"],
+        unit=[config.UNIT, config.TIMER],
         inputs=INPUTS,
         start_only=True,
         block=False,
@@ -43,10 +74,16 @@ def activate() -> None:
     gates.wait_until(
         name="etcd | all members are healthy", command=HEALTHY, seconds=60, what="every member answers"
     )
+    gates.wait_until(
+        name="etcd | its members are the inventory's group",
+        command=config.same_members(model.cluster()),
+        seconds=10,
+        what="the member list, here, is group etcd",
+    )
     # ... and those that run with an older configuration are restarted one at a time: two of three are a majority.
     running_unit(
         name="etcd | members run the configuration",
-        unit="etcd.service",
+        unit=config.UNIT,
         inputs=INPUTS,
         ready=HEALTHY,
         ready_seconds=60,

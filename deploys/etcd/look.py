@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from deploys.etcd.config import CONF, DATA, ETCD_PKI, SNAPSHOTS
 
-ASK_SECONDS = 3
-OPERATION = "/griddle/operations/current"  # deploys/lock.py's KEY
+ASK_SECONDS = 5
+OPERATION = "/griddle/operations/current"  # deploys/announcement.py's KEY
+_PAIRS = (("cacert", "ca.crt"), ("cert", "member.crt"), ("key", "member.key"))
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class Status:
 class Found:
     """etcd on one host.
 
-    :param data: names of the clusters whose data directories hold a member
+    :param data: names of the clusters whose data directories hold a member's log
     :param active: the unit's state by systemd; enabled: it starts at boot
     :param cluster: the cluster's id, 0 if this host's member does not answer; `members`: its list
     :param endpoints: addresses of etcd that the host's services were given by the last apply
     :param snapshots: paths, the oldest first
-    :param operation: what the cluster's lock holds, by this member
+    :param operation: the one that is announced, by this member
     """
 
     data: tuple[str, ...] = ()
@@ -94,8 +95,9 @@ def command(root: str = "") -> str:
     lock = shlex.quote(json.dumps({"key": b64encode(OPERATION.encode()).decode(), "serializable": True}))
     return "\n".join(
         [
-            f"for d in {root}{DATA}/*/member; do",
-            '  [ ! -d "$d" ] || { d=${d%/member}; echo "data ${d##*/}"; }; done',
+            # etcd makes the directory, and a database, before it finds that it may not begin a cluster
+            f"for d in {root}{DATA}/*; do",
+            '  ! ls "$d"/member/wal/*.wal >/dev/null 2>&1 || echo "data ${d##*/}"; done',
             "systemctl show -p ActiveState,UnitFileState etcd.service 2>/dev/null | sed 's/^/unit /'",
             f"ls -1 {root}{SNAPSHOTS}/*.db 2>/dev/null | sed 's/^/snapshot /'",
             f"[ ! -r {root}/etc/griddle/griddle.json ] ||"
@@ -107,13 +109,23 @@ def command(root: str = "") -> str:
             f" --key {pki}/member.key'",
             f"  ask() {{ curl -qsS --http1.1 --noproxy '*' -m {ASK_SECONDS} $tls \"$@\" 2>/dev/null; }}",
             "  if list=$(ask -f -w 'cluster %header{x-etcd-cluster-id}' \"$peer/members\"); then",
-            "    echo \"members $list\"",
+            '    echo "members $list"',
             '    if status=$(ask -d {} "$client/v3/maintenance/status"); then',
             '      echo "status $status"',
             "      ask \"$client/metrics\" | sed -n 's/^etcd_server_quota_backend_bytes /quota /p'",
             f'      printf "operation "; ask -d {lock} "$client/v3/kv/range"; echo',
             "    fi; fi; fi; true",
         ]
+    )
+
+
+def peers_command(peers: Iterable[str]) -> str:
+    """A shell script for a member's host: prints those of these peers' addresses where a member answers."""
+    tls = " ".join(f"--{option} {ETCD_PKI}/{file}" for option, file in _PAIRS)
+    ask = f"curl -qsSf --http1.1 --noproxy '*' -m {ASK_SECONDS} {tls} -o /dev/null"
+    return (
+        "\n".join(f"{ask} https://{peer}/members 2>/dev/null && echo {peer}" for peer in map(shlex.quote, peers))
+        + "\ntrue"
     )
 
 

@@ -67,6 +67,9 @@ def flows(cluster: Cluster) -> list[Flow]:
     def of(*groups: str) -> tuple[str, ...]:
         return tuple(sorted(host.address for host in cluster.groups(groups)))
 
+    # One that `./griddle etcd replace` or `remove` is taking out is a member until then.
+    leaving = {host.address for host in leaving_etcd(cluster)}
+    members = tuple(sorted({*of("etcd"), *leaving}))
     apps = cluster.group("apps")
     workers = {
         what: tuple(sorted({p for app in apps for slot in SLOTS for p in ports(app, what, slot)}))
@@ -80,8 +83,13 @@ def flows(cluster: Cluster) -> list[Flow]:
         Flow("proxies", "vrrp between proxies", of("proxies"), protocol=VRRP),
         Flow("apps", "store workers, from proxies", of("proxies"), workers["store"]),
         Flow("apps", "front workers, from proxies", of("proxies"), workers["front"]),
-        Flow("etcd", "etcd clients", of("apps", "proxies", "metrics", "etcd"), (data["etcd_client_port"],)),
-        Flow("etcd", "etcd peers", of("etcd"), (data["etcd_peer_port"],)),
+        Flow(
+            "etcd",
+            "etcd clients",
+            tuple(sorted({*of("apps", "proxies", "metrics"), *members})),
+            (data["etcd_client_port"],),
+        ),
+        Flow("etcd", "etcd peers", members, (data["etcd_peer_port"],)),
         Flow("fdb", "foundationdb", of("fdb", "spare", "apps", "metrics"), fdb),
         # one that is being emptied is still a part of the database
         Flow("spare", "foundationdb", of("fdb", "spare", "apps", "metrics"), fdb),
@@ -96,7 +104,14 @@ def ssh(host: Host) -> Flow:
     return Flow("all", "ssh", tuple(host.data["firewall_ssh_from"]), (ssh_port(host),))
 
 
+def leaving_etcd(cluster: Cluster) -> list[Host]:
+    """Hosts that deploys/etcd_members.py is asked to take out."""
+    names = str(cluster.data.get("etcd_leave") or "").split(",")
+    return [host for host in cluster.hosts.values() if host.name in names]
+
+
 def files(cluster: Cluster, host: Host) -> dict[str, File]:
     """The host's ruleset."""
-    mine = [ssh(host), *(flow for flow in flows(cluster) if flow.to in host.groups)]
+    groups = {*host.groups, *(["etcd"] if host in leaving_etcd(cluster) else [])}
+    mine = [ssh(host), *(flow for flow in flows(cluster) if flow.to in groups)]
     return {"/etc/nftables.conf": File(render(TEMPLATE, host=host, flows=mine), "755")}

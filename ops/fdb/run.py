@@ -15,9 +15,9 @@ from ops.process import die_with_parent, pyinfra
 from ops.progress import say
 
 
-def lost(cluster: Cluster) -> list[str]:
-    """Names of FoundationDB's hosts that SSH does not reach, each said in a line: they take no part."""
-    answers = hosts.run_on(cluster.groups(("fdb", "spare")), "true", hosts.CONNECT_SECONDS + 5)
+def lost(cluster: Cluster, groups: Sequence[str] = ("fdb", "spare")) -> list[str]:
+    """Names of these groups' hosts that SSH does not reach, each said in a line: they take no part."""
+    answers = hosts.run_on(cluster.groups(groups), "true", hosts.CONNECT_SECONDS + 5)
     found = [name for name, answer in answers.items() if answer is None]
     for name in found:
         say(f"{name} does not answer by SSH: it takes no part")

@@ -154,22 +154,28 @@ def act(checkout: Path, verb: str, names: Sequence[str]) -> None:
 
 
 def move(checkout: Path, name: str, group: str) -> None:
-    """Put a host into the group fdb or spare of the lab's inventory; a further one (fdb6 to fdb9) is made."""
+    """Put a host into a group of the lab's inventory, or out of etcd's; a further one (fdb6, etcd1) is made."""
     from ops.lab.root import as_root
 
     with state.locked(checkout, "lab move"):
         plan, lab = current_plan(checkout), state.read(checkout)
         host = plan.host(name)
-        if (
-            lab.store != "fdb"
-            or (host and not set(host.groups) <= {"fdb", "spare"})
-            or not (host or further_host(name))
-        ):
-            raise UserError(f"{name} cannot be moved: only FoundationDB's hosts can, fdb1 to fdb9")
-        state.write(checkout, dataclasses.replace(lab, moved={**lab.moved, name: group}))
+        of_fdb = set(host.groups) <= {"fdb", "spare"} if host else name.startswith("fdb")
+        if not (host or further_host(name)) or (group in ("fdb", "spare")) != of_fdb:
+            raise UserError(
+                f"{name} cannot be moved to {group}: fdb1 to fdb9 can to fdb or spare, other hosts and etcd1 to "
+                "etcd5 into etcd or out of it (no-etcd)"
+            )
+        if of_fdb and lab.store != "fdb":
+            raise UserError(f"{name} cannot be moved: this lab has no FoundationDB")
+        moved = {**lab.moved, name: group}
+        usual = lab_plan(checkout, with_fdb=True).host(name)
+        if usual and lab_plan(checkout, True, moved=moved).host(name).groups == usual.groups:
+            del moved[name]  # back where it was
+        state.write(checkout, dataclasses.replace(lab, moved=moved))
         if host is None:
             as_root(checkout, "start", name)
-    say(f"{name} is in group {group} of inventory/lab.py")
+    say(f"{name} is in {' and '.join(current_plan(checkout).host(name).groups)} of inventory/lab.py")
 
 
 def down(checkout: Path) -> None:

@@ -60,9 +60,19 @@ class LabPlan:
 
 
 def further_host(name: str) -> int | None:
-    """The last octet of a host beside the usual ones, fdb6 to fdb9; None if there is no such host."""
-    match = re.fullmatch(r"fdb([6-9])", name)
-    return 30 + int(match[1]) if match else None
+    """The last octet of a host beside the usual ones, fdb6 to fdb9 and etcd1 to etcd5; None for any other."""
+    if match := re.fullmatch(r"fdb([6-9])", name):
+        return 30 + int(match[1])
+    match = re.fullmatch(r"etcd([1-5])", name)
+    return 50 + int(match[1]) if match else None
+
+
+def _groups(groups: tuple[str, ...], moved: str | None) -> tuple[str, ...]:
+    """A host's groups after `lab move`: etcd is beside what a host has else, fdb and spare are all that it has."""
+    rest = tuple(group for group in groups if group != "etcd")
+    if moved in ("etcd", "no-etcd"):
+        return (*rest, "etcd") if moved == "etcd" else rest or ("spare",)
+    return (moved,) if moved else groups
 
 
 def lab_plan(
@@ -71,7 +81,7 @@ def lab_plan(
     """The lab of this checkout: the same for the same path.
 
     `candidate` steps to another subnet, where the first is taken by something else on this machine. `moved`: hosts
-    in another group than usual (fdb or spare), and further ones.
+    in other groups than usual (fdb, spare, etcd, no-etcd), and further ones.
     """
     moved = moved or {}
     further = tuple((name, (), octet) for name in sorted(moved) if (octet := further_host(name)))
@@ -87,7 +97,7 @@ def lab_plan(
         virtual_ip=f"{prefix}.{_VIRTUAL}",
         # The container's interface on the bridge is `vb-` and the machine's name, in at most 15 characters.
         hosts=tuple(
-            LabHost(host, (moved[host],) if host in moved else groups, f"{prefix}.{octet}", f"{name}-{octet}")
+            LabHost(host, _groups(groups, moved.get(host)), f"{prefix}.{octet}", f"{name}-{octet}")
             for host, groups, octet in _HOSTS + further
             if with_fdb or "fdb" not in groups
         ),

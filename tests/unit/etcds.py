@@ -9,7 +9,7 @@ from pathlib import Path
 from deploys import model
 from deploys.etcd import config, look
 from deploys.etcd.look import Found
-from ops.pki import Authority
+from ops.authority import Authority
 from ops.stores import Server, free_port, wait_until
 
 
@@ -19,6 +19,7 @@ class Etcds:
     def __init__(self, directory: Path, names: str = "abc") -> None:
         self.directory = directory
         self.authority = Authority("test", directory / "clusters")
+        self.authority.make()
         data = {"cluster_name": "test", "etcd_heartbeat_ms": 50, "etcd_election_ms": 500}
         entries = []
         for number, name in enumerate(names):

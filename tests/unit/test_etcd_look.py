@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
 
 import pytest
 
-from deploys import lock
+from deploys import announcement
 from deploys.etcd import look
 from deploys.etcd.look import Found
+from ops.errors import Failure
 from ops.etcd import status
 from ops.stores import etcd_missing, wait_until
 from tests.unit.etcds import Etcds
@@ -28,7 +30,7 @@ def etcds(tmp_path: Path):
 def test_a_bare_host_has_nothing(tmp_path: Path) -> None:
     etcds = Etcds(tmp_path)
     assert etcds.look("a") == Found()
-    assert look.OPERATION == lock.KEY
+    assert look.OPERATION == announcement.KEY
 
 
 def test_members_and_what_each_says_of_itself(etcds: Etcds) -> None:
@@ -49,6 +51,16 @@ def test_members_and_what_each_says_of_itself(etcds: Etcds) -> None:
     document = status.summary(etcds.cluster, found)
     assert document["healthy"], document["problems"]
     assert "leads" in "\n".join(status.screen(document))
+
+
+def test_an_etcd_that_may_not_begin_a_cluster_has_no_data(etcds: Etcds) -> None:
+    """As it is installed a host without data joins nobody, whatever runs around it."""
+    etcds.install("a")
+    with contextlib.suppress(Failure):  # it may end before it listens
+        etcds.start("a")
+    assert etcds.servers["a"].process.wait(20) != 0
+    assert (etcds.root("a") / "var/lib/etcd/test/member").exists()
+    assert etcds.look("a").data == () and not etcds.look("a").answers
 
 
 def test_a_member_without_a_majority_is_still_asked(etcds: Etcds) -> None:
@@ -74,9 +86,12 @@ def test_an_alarm_is_seen(etcds: Etcds) -> None:
     conf.write_text(conf.read_text().replace("quota-backend-bytes: 2147483648", "quota-backend-bytes: 100000"))
     etcds.start("a")
     etcds.await_leader("a")
-    for number in range(4):
-        etcds.ctl("a", "put", f"k{number}", "x" * 60_000, check=False)
-    wait_until("the alarm is raised", lambda: etcds.look("a").status.alarms)
+
+    def full() -> object:
+        etcds.ctl("a", "put", "key", "x" * 60_000, check=False)
+        return etcds.look("a").status.alarms
+
+    wait_until("the alarm is raised", full)
     found = etcds.look("a")
     assert found.status.alarms == ("NOSPACE",) and found.status.quota == 100_000
     assert "a: alarm NOSPACE" in status.summary(etcds.cluster, {"a": found})["problems"]

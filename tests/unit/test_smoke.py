@@ -12,6 +12,7 @@ from deploys import smoke
 from deploys.etcd import deploy as etcd
 from tests.unit import stores
 from tests.unit.clusters import cluster
+from tests.unit.serving import ServingPath
 
 GOOD = "HTTP/1.1 404 Not Found\\r\\nX-Lane: direct\\r\\nX-Release: r-1\\r\\n\\r\\n"
 
@@ -24,8 +25,11 @@ def test_both_lanes_are_asked_whether_or_not_clients_may_choose(
     asked: list[str] = []
     monkeypatch.setattr(smoke.model, "this_host", lambda: hosts["proxy1"])
     monkeypatch.setattr(smoke.gates, "wait_until", lambda command, **_: asked.append(command))
+    remembered: list[str] = []
+    monkeypatch.setattr(smoke, "store_remembers", lambda url, **_: remembered.append(url))
     smoke.smoke()
     default, wsgi = asked  # a proxy alone is asked for no alarm of etcd's
+    assert remembered == ["http://192.0.2.10:80/v1/profiles/griddle-smoke"]
     assert "http://192.0.2.10:80/v1/profiles/griddle-smoke" in default and "^X-Lane: direct" in default
     assert "http://192.0.2.10:80/readyz" in wsgi and "^X-Lane: wsgi" in wsgi
 
@@ -78,3 +82,40 @@ def test_an_alarm_is_seen_where_all_members_are_healthy(tmp_path: Path) -> None:
         assert run(etcd.NO_ALARM).returncode == 1
     finally:
         server.stop()
+
+
+# --- whether it is the same store as before, asked of real services
+
+
+def remembers(path: ServingPath, name: str, file: Path) -> subprocess.CompletedProcess[str]:
+    url = f"http://127.0.0.1:{path.ports['front']}{smoke.PROBE}"
+    return subprocess.run(["sh", "-c", smoke.remembers(url, name, str(file))], capture_output=True, text=True)
+
+
+def test_a_store_that_has_forgotten_what_a_deploy_wrote_is_refused(tmp_path: Path) -> None:
+    path, mine, other = ServingPath(tmp_path / "serving"), tmp_path / "proxy1", tmp_path / "proxy2"
+    try:
+        store = path.start_store()
+        path.start_front()
+        for file, name, said in (
+            (mine, "smoke-1", "the store had nothing from an earlier deploy"),
+            (mine, "smoke-2", "the store holds what an earlier deploy wrote"),
+            (other, "smoke-3", "the store holds what an earlier deploy wrote"),
+        ):
+            done = remembers(path, name, file)
+            assert done.returncode == 0 and said in done.stdout, done
+        assert mine.read_text() == other.read_text() == "smoke-1\n"
+        store.kill()
+        store.wait()
+        down = remembers(path, "smoke-4", mine)
+        assert down.returncode == 1 and "503" in down.stdout
+        path.start_store()  # of memory: another one, empty
+        for _ in range(2):
+            done = remembers(path, "smoke-5", mine)
+            assert done.returncode == 1
+            assert "it is another store, or an empty one" in done.stdout and f"rm {mine}" in done.stdout
+        mine.unlink()
+        assert "had nothing" in remembers(path, "smoke-6", mine).stdout
+        assert "another store" in remembers(path, "smoke-7", other).stdout
+    finally:
+        path.stop()

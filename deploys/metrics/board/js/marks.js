@@ -3,6 +3,7 @@
 const MARK_KINDS = {
   deploy: { letter: "D", name: "deploy" },
   fdb: { letter: "F", name: "FoundationDB" },
+  etcd: { letter: "M", name: "etcd" },
   release: { letter: "R", name: "release" },
   flag: { letter: "G", name: "flag" },
   experiment: { letter: "E", name: "experiment" },
