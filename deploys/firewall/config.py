@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,12 @@ from deploys.model import SLOTS, Cluster, Host, ssh_port
 from deploys.render import render
 from deploys.tree import File
 
-TEMPLATE = Path(__file__).parent / "templates" / "nftables.conf.j2"
+HERE = Path(__file__).parent
+UNIT = "griddle-firewall.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+PROGRAM = "/usr/local/sbin/griddle-firewall"
+KEPT = "/etc/griddle/firewall.nft"  # what is loaded at boot; PROGRAM alone writes it, after a trial
+DEBIANS_CONF = "/etc/nftables.conf"  # ours until there was a unit of our own
 ANYWHERE = ("0.0.0.0/0",)
 VRRP = 112
 
@@ -110,8 +116,44 @@ def leaving_etcd(cluster: Cluster) -> list[Host]:
     return [host for host in cluster.hosts.values() if host.name in names]
 
 
-def files(cluster: Cluster, host: Host) -> dict[str, File]:
-    """The host's ruleset."""
+def ruleset(cluster: Cluster, host: Host) -> str:
+    """The host's table, as nft reads it."""
     groups = {*host.groups, *(["etcd"] if host in leaving_etcd(cluster) else [])}
     mine = [ssh(host), *(flow for flow in flows(cluster) if flow.to in groups)]
-    return {"/etc/nftables.conf": File(render(TEMPLATE, host=host, flows=mine), "755")}
+    return render(HERE / "templates" / "firewall.nft.j2", host=host, flows=mine)
+
+
+def files() -> dict[str, File]:
+    """What loads the table at boot, and what tries a new one."""
+    return {
+        UNIT_FILE: File((HERE / "files" / UNIT).read_text()),
+        PROGRAM: File((HERE / "files" / "griddle-firewall").read_text(), "755"),
+    }
+
+
+def in_force(look: Iterable[str], wanted: str) -> bool:
+    """Whether the wanted ruleset is kept, and the kernel has what it had when that was loaded.
+
+    :param look: lines of `griddle-firewall look`; none where it is not installed
+    """
+    seen = dict(line.split(" ", 1) for line in look if " " in line)
+    kept = hashlib.sha256(wanted.encode()).hexdigest()
+    return seen.get("kept") == kept and bool(seen.get("live")) and seen["live"] == seen.get("loaded")
+
+
+def shut_out(flow: Flow, connection: str) -> str:
+    """Why the operator's own connection would not get in again; "" if it would.
+
+    :param flow: how ssh gets in
+    :param connection: the host's $SSH_CONNECTION: the address and port that it comes from (of the last jump host,
+        where there is one), the address and port that it came to
+    """
+    match connection.split():
+        case [peer, _, _, port]:
+            if not flow.accepts(peer, int(port)):
+                accepted = f"{', '.join(flow.sources)} to port {', '.join(map(str, flow.ports))}"
+                return (
+                    f"this run comes from {peer} to port {port}, and the new rules accept ssh from {accepted}: "
+                    "mend firewall_ssh_from, ssh_port or firewall_ssh_port"
+                )
+    return ""

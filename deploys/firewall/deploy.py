@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploys import model
 from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.firewall import config
+from deploys.firewall.operations import debians_conf_left_alone, ruleset_in_force
 from deploys.operations import installed_files, packages, running_unit
 
 
@@ -13,20 +14,22 @@ def install() -> None:
 
 
 def configure() -> None:
-    installed_files(
-        name="firewall | ruleset",
-        component="firewall",
-        files=config.files(model.cluster(), model.this_host()),
-        validate="nft -c -f {root}/etc/nftables.conf",
-    )
+    installed_files(name="firewall | unit", component="firewall", files=config.files())
 
 
 def activate() -> None:
+    this = model.this_host()
+    ruleset_in_force(
+        name="firewall | ruleset is in force, and lets a new connection in",
+        ruleset=config.ruleset(model.cluster(), this),
+        ssh=config.ssh(this),
+    )
     running_unit(
-        name="firewall | ruleset is in force",
-        unit="nftables.service",
-        inputs=["/etc/nftables.conf"],
+        name="firewall | ruleset is loaded at boot",
+        unit=config.UNIT,
+        inputs=[config.UNIT_FILE, config.KEPT],
         reload=True,
         ready="nft list chain inet griddle input >/dev/null",
         ready_seconds=5,
     )
+    debians_conf_left_alone(name="firewall | /etc/nftables.conf is the host's own")
