@@ -44,8 +44,12 @@ def files(host: Host, profile: list[Setting]) -> dict[str, File]:
     }
     if keys := host.data["base_deploy_keys"]:
         user = host.data["ssh_user"]
-        wanted[f"/home/{user}/.ssh/authorized_keys"] = File("".join(f"{k}\n" for k in keys), "600", user, user)
+        wanted[f"{_home(user)}/.ssh/authorized_keys"] = File("".join(f"{k}\n" for k in keys), "600", user, user)
     return wanted
+
+
+def _home(user: str) -> str:
+    return "/root" if user == "root" else f"/home/{user}"
 
 
 def directories(host: Host) -> dict[str, tuple[str, str, str]]:
@@ -56,7 +60,7 @@ def directories(host: Host) -> dict[str, tuple[str, str, str]]:
     }
     if host.data["base_deploy_keys"]:
         user = host.data["ssh_user"]
-        wanted[f"/home/{user}/.ssh"] = ("700", user, user)
+        wanted[f"{_home(user)}/.ssh"] = ("700", user, user)
     return wanted
 
 

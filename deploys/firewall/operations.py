@@ -13,7 +13,7 @@ from pyinfra.api import FactBase, OperationError, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
-from deploys import model, shell
+from deploys import access, model, shell
 from deploys.firewall import config
 from deploys.operations import checked
 from deploys.shell import exclusive
@@ -59,7 +59,7 @@ def ruleset_in_force(ruleset: str, ssh: config.Flow) -> Generator[StringCommand]
         return
     this: Host = ctx_host.get()
     by_ssh = model.cluster().reached_by_ssh
-    if by_ssh and (reason := config.shut_out(ssh, _connection(this))):
+    if by_ssh and (reason := config.shut_out(ssh, access.connection(this))):
         raise OperationError(f"{host.name}: the firewall stays as it is: {reason}")
     yield StringCommand("true")  # a dry run ends here
     token = secrets.token_hex(8)
@@ -93,12 +93,6 @@ def debians_conf_left_alone() -> Generator[StringCommand]:
         f"mv -f {config.DEBIANS_CONF}.griddle-new {config.DEBIANS_CONF}",
     ]
     yield from checked("\n".join(script), "/etc/nftables.conf")
-
-
-def _connection(this: Host) -> str:
-    """$SSH_CONNECTION of this run's connection; "" where the host's sshd does not say. sudo takes it away."""
-    ok, output = this.run_shell_command(StringCommand("sh", "-c", shlex.quote('echo "$SSH_CONNECTION"')))
-    return output.stdout.strip() if ok else ""
 
 
 def _load(this: Host, ruleset: str, token: str) -> None:

@@ -1,0 +1,77 @@
+"""Whoever applies gets in again afterwards: what a host knows of the connection that a run comes by."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shlex
+from collections.abc import Generator, Iterable
+
+from pyinfra import host
+from pyinfra.api import FactBase, OperationError, StringCommand, operation
+from pyinfra.api.host import Host
+from pyinfra.context import ctx_host
+
+from deploys import model
+
+_ACCEPTED = re.compile(r"Accepted publickey for \S+ from (\S+) port (\d+) ssh2: \S+ (SHA256:\S+)")
+
+
+class Logins(FactBase[list[str]]):
+    """The newest lines of sshd's log that say who logged in, and by which key."""
+
+    default = list
+
+    def command(self) -> str:
+        return "journalctl -q -o cat -n 5000 -t sshd -t sshd-session | grep 'Accepted publickey' || true"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+
+def connection(this: Host) -> str:
+    """$SSH_CONNECTION of this run's connection: address and port that it comes from (of the last jump host, where
+    there is one), address and port that it came to. "" where the host's sshd does not say.
+    """
+    # as the user who logged in: sudo takes it away
+    ok, output = this.run_shell_command(StringCommand("sh", "-c", shlex.quote('echo "$SSH_CONNECTION"')))
+    return output.stdout.strip() if ok else ""
+
+
+def fingerprint(key: str) -> str:
+    """Of a line of authorized_keys, as sshd's log has it."""
+    blob = re.search(r"(?:^| )AAAA\S*", key)
+    digest = hashlib.sha256(base64.b64decode(blob[0])).digest() if blob else b""
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def key_lost(logins: Iterable[str], of: str, keys: Iterable[str]) -> str:
+    """The fingerprint of the key that a connection was made with, where `keys` do not hold it.
+
+    "" where they do, or where the log says nothing of it (it was a certificate, or the log is gone).
+
+    :param of: $SSH_CONNECTION
+    """
+    peer = of.split()[:2]
+    used = [found[3] for line in logins if (found := _ACCEPTED.search(line)) and [found[1], found[2]] == peer]
+    return used[-1] if used and used[-1] not in map(fingerprint, keys) else ""
+
+
+@operation()
+def own_key_stays(keys: list[str]) -> Generator[StringCommand]:
+    """The key that this run comes by is among those which the deploy user will have.
+
+    + keys: all lines of its authorized_keys
+    """
+    host.noop("this run's key is among the deploy user's")
+    this: Host = ctx_host.get()
+    if model.cluster().reached_by_ssh:
+        lost = key_lost(host.get_fact(Logins), connection(this), keys)
+        if lost:
+            raise OperationError(
+                f"{host.name}: nothing was changed: this run's own key, {lost}, is not in base_deploy_keys, "
+                "which would be all that the deploy user has"
+            )
+    return
+    yield
