@@ -121,7 +121,10 @@ def _shown(key: str, value: Any) -> str:
     """A value in an error: on one line, not too long, and no secret."""
     if SETTINGS[key].secret and value:
         return "(a secret)"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python spells out
+        text = f"(a long {type(value).__name__})"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 

@@ -206,7 +206,11 @@ def counting(as_json: bool) -> None:
     show_default=True,
     help="direct: nginx asks the store; wsgi: by way of the Python front. Choosing needs proxy_lane_override.",
 )
-@_promise_option
+@click.option(
+    "--p99-ms",
+    type=click.FloatRange(0.1),
+    help="The promise: 99 % of reads take no longer.  [default: the cluster's metrics_promise_ms]",
+)
 @click.option("--connections", type=click.IntRange(1, 1024), default=256, show_default=True, help="Of each lane.")
 @click.option(
     "--profiles",
@@ -229,8 +233,8 @@ def counting(as_json: bool) -> None:
 @_json_option("; it is saved in any case")
 def read(
     inventory: str, url: str | None, rate: float, ramp: bool, saturate: bool, duration: float | None, lane: str,
-    p99_ms: float, connections: int, profiles: int, labels: tuple[str, ...], repeat: int, switch: str | None,
-    as_json: bool,
+    p99_ms: float | None, connections: int, profiles: int, labels: tuple[str, ...], repeat: int,
+    switch: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Load a cluster with uncached reads, and say how long they take.
 
@@ -248,8 +252,9 @@ def read(
 
     body.check_labels(labels, repeat, switch, one_rate=not (ramp or saturate))
     seconds = duration or (10 if ramp else 30)
-    plan = body.Plan(rate, seconds, body.LANES[lane], p99_ms, connections=connections, profiles=profiles)
     target = body.target_of(CHECKOUT / inventory, url)
+    promise_ms = p99_ms or (target.cluster.data["metrics_promise_ms"] if target.cluster else 25)
+    plan = body.Plan(rate, seconds, body.LANES[lane], promise_ms, connections=connections, profiles=profiles)
     if labels:
         runs = body.bench_series(target, plan, labels, repeat, switch, as_json)
         document: dict = {"runs": runs} if len(runs) > 1 else runs[0]

@@ -138,6 +138,11 @@ def test_a_line_says_where_the_value_was_set():
     ]
 
 
+def test_a_number_that_python_does_not_spell_out():
+    (line,) = check.refused(Path("prod.py"), inventory(), {"store_workers": 10**5000})
+    assert line.startswith("--data: store_workers is (a long int)")
+
+
 def test_a_secret_is_not_shown():
     hook = "hooks.example/T0/secret"
     assert "secret" in (line := check.refused(Path("prod.py"), inventory(), {"notify_webhook_url": hook})[0])
