@@ -6,14 +6,14 @@ import base64
 import hashlib
 import re
 import shlex
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Iterable
 
 from pyinfra import host
-from pyinfra.api import FactBase, OperationError, StringCommand, operation
-from pyinfra.api.host import Host
-from pyinfra.context import ctx_host
+from pyinfra.api import FactBase, StringCommand
 
 from deploys import model
+from ops.errors import UserError
+from ops.progress import say
 
 _ACCEPTED = re.compile(r"Accepted publickey for \S+ from (\S+) port (\d+) ssh2: \S+ (SHA256:\S+)")
 
@@ -30,12 +30,12 @@ class Logins(FactBase[list[str]]):
         return output
 
 
-def connection(this: Host) -> str:
+def connection() -> str:
     """$SSH_CONNECTION of this run's connection: address and port that it comes from (of the last jump host, where
     there is one), address and port that it came to. "" where the host's sshd does not say.
     """
     # as the user who logged in: sudo takes it away
-    ok, output = this.run_shell_command(StringCommand("sh", "-c", shlex.quote('echo "$SSH_CONNECTION"')))
+    ok, output = host.run_shell_command(StringCommand("sh", "-c", shlex.quote('echo "$SSH_CONNECTION"')))
     return output.stdout.strip() if ok else ""
 
 
@@ -58,20 +58,25 @@ def key_lost(logins: Iterable[str], of: str, keys: Iterable[str]) -> str:
     return used[-1] if used and used[-1] not in map(fingerprint, keys) else ""
 
 
-@operation()
-def own_key_stays(keys: list[str]) -> Generator[StringCommand]:
-    """The key that this run comes by is among those which the deploy user will have.
+def refuse(reason: str) -> None:
+    """Called while a run is prepared: nothing was changed on any host. Ends the process with exit code 2."""
+    say(f"griddle: {host.name}: {reason}; nothing was changed")
+    raise SystemExit(UserError.exit_code)
 
-    + keys: all lines of its authorized_keys
+
+def require_own_key(keys: Iterable[str]) -> None:
+    """Refuses a run that would take away the key which it comes by.
+
+    :param keys: all lines that the deploy user's authorized_keys will have
     """
-    host.noop("this run's key is among the deploy user's")
-    this: Host = ctx_host.get()
-    if model.cluster().reached_by_ssh:
-        lost = key_lost(host.get_fact(Logins), connection(this), keys)
-        if lost:
-            raise OperationError(
-                f"{host.name}: nothing was changed: this run's own key, {lost}, is not in base_deploy_keys, "
-                "which would be all that the deploy user has"
-            )
-    return
-    yield
+    if model.cluster().reached_by_ssh and (lost := key_lost(host.get_fact(Logins), connection(), keys)):
+        refuse(f"this run's own key, {lost}, is not in base_deploy_keys, and would not get in again")
+
+
+def require_own_connection(shut_out: Callable[[str], str]) -> None:
+    """Refuses a run that would close the way which it comes by.
+
+    :param shut_out: why a connection, as $SSH_CONNECTION has it, would not get in any more; "" if it would
+    """
+    if model.cluster().reached_by_ssh and (reason := shut_out(connection())):
+        refuse(reason)

@@ -8,7 +8,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
 from deploys import debian_packages, model, summary
-from deploys.access import own_key_stays
+from deploys.access import require_own_key
 from deploys.base import config
 from deploys.operations import installed_files, packages, run_checked, running_unit, system_users
 from deploys.shell import exclusive
@@ -54,7 +54,7 @@ def install() -> None:
 def configure() -> None:
     this = model.this_host()
     if keys := this.data["base_deploy_keys"]:
-        own_key_stays(name="base | this run's key stays", keys=keys)
+        require_own_key(keys)
     installed_files(
         name="base | kernel profile, limits, logs, deploy user",
         component="base",

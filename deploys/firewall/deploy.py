@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploys import model
+from deploys.access import require_own_connection
 from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.firewall import config
 from deploys.firewall.operations import debians_conf_left_alone, ruleset_in_force
@@ -14,6 +15,8 @@ def install() -> None:
 
 
 def configure() -> None:
+    flow = config.ssh(model.this_host())
+    require_own_connection(lambda connection: config.shut_out(flow, connection))
     installed_files(name="firewall | unit", component="firewall", files=config.files())
 
 
@@ -22,7 +25,6 @@ def activate() -> None:
     ruleset_in_force(
         name="firewall | ruleset is in force, and lets a new connection in",
         ruleset=config.ruleset(model.cluster(), this),
-        ssh=config.ssh(this),
     )
     running_unit(
         name="firewall | ruleset is loaded at boot",

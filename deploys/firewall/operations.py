@@ -13,7 +13,7 @@ from pyinfra.api import FactBase, OperationError, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
-from deploys import access, model, shell
+from deploys import model, shell
 from deploys.firewall import config
 from deploys.operations import checked
 from deploys.shell import exclusive
@@ -48,28 +48,25 @@ class DebiansConfIsOurs(FactBase[bool]):
 
 
 @operation()
-def ruleset_in_force(ruleset: str, ssh: config.Flow) -> Generator[StringCommand]:
+def ruleset_in_force(ruleset: str) -> Generator[StringCommand]:
     """The ruleset is in force and loaded at boot, and lets a new connection of the operator's in.
 
     + ruleset: the whole table, as nft reads it
-    + ssh: the flow in it by which operators get in
     """
     if config.in_force(host.get_fact(Look), ruleset):
         host.noop("the ruleset is in force")
         return
     this: Host = ctx_host.get()
     by_ssh = model.cluster().reached_by_ssh
-    if by_ssh and (reason := config.shut_out(ssh, access.connection(this))):
-        raise OperationError(f"{host.name}: the firewall stays as it is: {reason}")
     yield StringCommand("true")  # a dry run ends here
     token = secrets.token_hex(8)
     _load(this, ruleset, token)
     problem = _confirm(this, token) if by_ssh else _ask(this, f"{config.PROGRAM} keep {token}", LOAD_SECONDS)
     if problem:
         left = _ask(this, f"{config.PROGRAM} undo", LOAD_SECONDS)
-        end = f"the host puts them back within {UNDO_SECONDS} s" if left else "they are in force again"
+        now = f"will be in force again within {UNDO_SECONDS} s" if left else "are in force again"
         raise OperationError(
-            f"{host.name}: no new SSH connection came through the new rules ({problem}); the former ones: {end}"
+            f"{host.name}: no new SSH connection came through the new rules ({problem}); the former ones {now}"
         )
 
 
@@ -104,7 +101,7 @@ def _load(this: Host, ruleset: str, token: str) -> None:
 
 def _confirm(this: Host, token: str) -> str:
     """Keeps the rules by a new connection; the one that there is passes any rules. What went wrong, or ""."""
-    end, problem = time.monotonic() + UNDO_SECONDS - NEW_CONNECTION_SECONDS, ""
+    end, problem = time.monotonic() + UNDO_SECONDS / 2, ""
     while time.monotonic() < end:
         connector = this.connector_cls(this.state, this)
         try:
