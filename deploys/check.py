@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -52,8 +53,6 @@ def _hosts(cluster: Cluster) -> Iterator[str]:
     by_address = defaultdict(list)
     for host in cluster.hosts.values():
         by_address[host.address].append(host.name)
-        if [*forms.HOST_NAME.faults(host.name)]:
-            yield f"host {host.name!r}: {forms.HOST_NAME.words} is needed"
     for address, names in by_address.items():
         if address and len(names) > 1:
             yield f"address {address} belongs to {' and '.join(names)}; every host needs its own"
@@ -242,8 +241,10 @@ def _shape(path: Path, names: Mapping[str, Any]) -> Iterator[str]:
             name, data = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, {})
             if not isinstance(name, str) or not isinstance(data, dict):
                 yield f"{path}: group {key}: {entry!r} is no host; (name, {{key: value}}) is needed"
-            elif odd := [each for each in data if not isinstance(each, str)]:
-                yield f"{path}: group {key}: host {name} has a key that is no text: {odd[0]!r}"
+            elif [*forms.HOST_NAME.faults(model.short_name(name))]:
+                yield f"{path}: group {key}: host {name!r}: {forms.HOST_NAME.words} is needed"
+            elif odd := [each for each in data if not re.fullmatch(r"\w+", str(each))]:
+                yield f"{path}: group {key}: host {name}: {odd[0]!r} is no key"
 
 
 def _components(overrides: Mapping[str, Any]) -> Iterator[str]:

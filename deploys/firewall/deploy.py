@@ -29,7 +29,7 @@ def activate() -> None:
     running_unit(
         name="firewall | ruleset is loaded at boot",
         unit=config.UNIT,
-        inputs=[config.UNIT_FILE, config.KEPT],
+        inputs=[config.KEPT],
         reload=True,
         ready="nft list chain inet griddle input >/dev/null",
         ready_seconds=5,
