@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ops.cli_options import CHECKOUT, Griddle, dry_option, inventory_option, json_option
+from ops.cli_options import CHECKOUT, Griddle, dry_option, inventory_option, json_option, lock_wait_option
 
 
 @click.group(cls=Griddle)
@@ -107,3 +107,46 @@ def restore(wanted: str | None, dry: bool, inventory: str) -> None:
     from ops.etcd import snapshots
 
     snapshots.restore(CHECKOUT, inventory, wanted or "", dry=dry)
+
+
+@etcd.command()
+@dry_option
+@inventory_option
+@lock_wait_option
+def compact(dry: bool, inventory: str) -> None:
+    """Forget the history of every key, but for the last seconds. etcd does so by itself each hour.
+
+    What is forgotten is used again for what is written next; `defragment` gives it back.
+    """
+    from ops.etcd import upkeep
+
+    upkeep.compact(CHECKOUT, inventory, dry=dry)
+
+
+@etcd.command()
+@dry_option
+@inventory_option
+@lock_wait_option
+def defragment(dry: bool, inventory: str) -> None:
+    """Shrink each member's file to what is in use, one member after another.
+
+    A member stands still meanwhile, so all must serve before the next one is touched, and the leader hands over
+    first.
+    """
+    from ops.etcd import upkeep
+
+    upkeep.defragment(CHECKOUT, inventory, dry=dry)
+
+
+@etcd.command()
+@dry_option
+@inventory_option
+@lock_wait_option
+def disarm(dry: bool, inventory: str) -> None:
+    """Take back alarms (NOSPACE), so that etcd takes writes again. Refused as long as there is no room.
+
+    Room is made by `compact` and `defragment`, or by a larger etcd_quota_bytes and an apply.
+    """
+    from ops.etcd import upkeep
+
+    upkeep.disarm(CHECKOUT, inventory, dry=dry)
