@@ -120,6 +120,8 @@ def make_disk(files: LabFiles, plan: LabPlan, host: LabHost, image: Path) -> Non
         f"[Network]\nAddress={host.address}/24\nGateway={plan.gateway}\n"
         "LinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n"
     )
+    for name in ("hostname", "hosts", "machine-id", "resolv.conf", "systemd/network/10-lab.network"):
+        (root / "etc" / name).chmod(0o644)  # not by the umask of whoever's machine this is
     make_key(root / "etc/ssh/ssh_host_ed25519_key", host.name)
     authorized = root / "home/deploy/.ssh/authorized_keys"
     shutil.copyfile(files.key.with_suffix(".pub"), authorized)
