@@ -2,29 +2,64 @@
 commands that know nothing of it. The tests stand in the order of a cluster's first day.
 """
 
+import hashlib
 import itertools
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
+import tarfile
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deploys import locks
 from deploys.foundationdb.facts import fdbcli
+from deploys.shell import CURL
 from tests.lab.conftest import LabUnderTest
 from tests.lab.rotation import kill_and_finish
 
 ALL = ["inventory/lab.py", "deploys/all.py"]
 KILLS = 10
+NOWHERE = "http://127.0.0.1:9"
+# Holds the files that it is given as apt does.
+HOLD = """
+use Fcntl;
+for (@ARGV) {
+    open(my $file, "+>>", $_) or die;
+    my $lock = pack("s s x![q] q q i x![q]", F_WRLCK, 0, 0, 0, 0);
+    fcntl($file, F_SETLK, $lock) or die;
+    push @held, $file;
+}
+sleep 300"""
 OPERATIONS_BETWEEN_KILLS = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
 def release(lab: LabUnderTest) -> None:
     lab.griddle("release", "build")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sessions(lab: LabUnderTest) -> None:
+    """Every login session of the hosts, and sudo in it, has a strict umask and a proxy that leads nowhere."""
+    names = ("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY")
+    files = {
+        "/etc/environment": "".join(f"{name}={NOWHERE}\n" for name in names),
+        "/etc/sudoers.d/proxies": f'Defaults env_keep += "{" ".join(names)}"\n',
+        "/etc/pam.d/common-session": "session optional pam_umask.so umask=027\n",
+    }
+    script = "; ".join(f"echo {shlex.quote(text)} | sudo tee -a {file}" for file, text in files.items())
+    for host in lab.plan.hosts:
+        lab.ssh(host.name, script)
+        assert lab.ssh(host.name, "umask; sudo printenv http_proxy").stdout.split() == ["0027", NOWHERE]
 
 
 def engine(lab: LabUnderTest) -> str:
@@ -65,6 +100,24 @@ def test_an_unreachable_host_stops_the_run_and_is_named(lab: LabUnderTest) -> No
     assert lab.ssh("app1", "ls /etc/griddle 2>/dev/null; true").stdout == ""
 
 
+def test_another_process_that_holds_apts_locks_is_waited_for_and_named(lab: LabUnderTest) -> None:
+    hold = f"sudo systemd-run -q --unit=upgrades perl /tmp/hold {' '.join(locks.FILES)}"
+    lab.ssh("app1", f"echo {shlex.quote(HOLD)} >/tmp/hold; {hold}")
+    process = subprocess.Popen(
+        [".venv/bin/pyinfra", "-y", *ALL, "--data", "component=base"],
+        cwd=lab.checkout, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = r"\[app1\].*waiting for apt's and dpkg's locks: perl \(pid \d+, upgrades\.service\): /var/lib/dpkg/lock"
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if waited := re.search(said, line):
+            lab.ssh("app1", "sudo systemctl stop upgrades")
+            break
+    lines += process.stderr
+    assert process.wait() == 0 and waited, "".join(lines)
+
+
 def test_killed_at_ten_points_the_next_run_goes_on(lab: LabUnderTest) -> None:
     """Each run is killed somewhat later than the one before it had come; the last one is left alone."""
     for kill in range(KILLS):
@@ -95,11 +148,46 @@ def test_up_goes_on_from_there_and_the_cluster_serves(lab: LabUnderTest) -> None
     assert "nothing has changed" in again.stdout + again.stderr
 
 
+def test_what_somebody_has_done_to_what_runs_is_mended(lab: LabUnderTest) -> None:
+    """Files are as wanted each time; processes, kernel and directories are not."""
+    edit = "sudo cp -p {0} /root/kept; echo {1} | sudo tee -a {0}; sudo systemctl {2}; sudo cp -p /root/kept {0}"
+    master, members = "cat /run/nginx.pid", {}
+    pid = lab.ssh("proxy1", master).stdout
+    lab.ssh("proxy1", edit.format("/etc/nginx/nginx.conf", "'# somebody'", "reload nginx"))
+    lab.ssh("app2", edit.format("/etc/etcd/pki/member.crt", "", "restart etcd"))
+    lab.ssh("app3", "sudo sysctl -qw net.core.somaxconn=128; sudo chmod 750 /usr/local/lib/griddle")
+    drop_in = "/etc/systemd/system/collectd.service.d/somebody.conf"
+    lab.ssh("metrics1", f"printf '[Service]\\nLimitNOFILE=4096\\n' | sudo tee {drop_in}")
+    invocation = "systemctl show -p InvocationID --value {}"
+    for host in ("app1", "app2", "app3"):
+        members[host] = lab.ssh(host, invocation.format("etcd")).stdout
+
+    changed = {op["name"] for op in applied(lab) if op["success"]}
+    mended = {
+        "proxy | nginx runs the configuration", "etcd | members run the configuration",
+        "base | kernel profile is in force", "metrics | the StatsD daemon runs its configuration",
+    }  # fmt: skip
+    assert mended < changed and len(changed) <= 6, changed
+    assert lab.ssh("proxy1", master).stdout == pid, "a reload is enough"
+    after = {host: lab.ssh(host, invocation.format("etcd")).stdout for host in members}
+    assert [host for host in members if members[host] != after[host]] == ["app2"]
+    seen = lab.ssh("app3", "sudo sysctl -n net.core.somaxconn; stat -c %a /usr/local/lib/griddle").stdout
+    assert seen.split() == ["4096", "755"]
+    limits = lab.ssh(
+        "metrics1", "sudo grep 'open files' /proc/$(systemctl show -p MainPID --value collectd)/limits"
+    )
+    assert "4096" in limits.stdout, "a drop-in is in force"
+
+
+def applied(lab: LabUnderTest, *arguments: str) -> list[dict[str, Any]]:
+    """What an apply says of its operations."""
+    return json.loads(lab.pyinfra("-y", "--json", *ALL, *arguments).stdout)["results"]["operations"]
+
+
 def test_a_second_apply_changes_nothing(lab: LabUnderTest) -> None:
     before = time.monotonic()
-    done = lab.pyinfra("-y", "--json", *ALL)
+    results = applied(lab)
     print(f"second apply over {len(lab.plan.hosts)} hosts: {time.monotonic() - before:.1f} s")
-    results = json.loads(done.stdout)["results"]["operations"]
     assert {op["name"]: op["success"] for op in results if op["success"] or op["error"]} == {}
 
 
@@ -256,6 +344,38 @@ def test_a_configuration_that_nginx_or_etcd_rejects_never_replaces_a_working_one
         assert done.returncode == 1, f"{component} took nonsense"
         assert lab.ssh(host, f"sha256sum {path}").stdout == before
     assert curl(lab, "/v1/profiles/p1")[0] == 200
+
+
+@pytest.fixture
+def broken_release(lab: LabUnderTest, tmp_path: Path) -> Iterator[str]:
+    """The version of a release like the present one, but for store workers that do not start."""
+    releases = lab.checkout / ".griddle" / "releases"
+    good, broken = (releases / "current").resolve(), releases / "r-000000broken"
+    with tarfile.open(good / "release.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "VERSION").write_text(f"{broken.name}\n")
+    (tmp_path / "services" / "store.py").write_text("raise SystemExit('this release does not start')\n")
+    broken.mkdir()
+    with tarfile.open(broken / "release.tar", "w") as archive:
+        archive.add(tmp_path, arcname=".")
+    sha256 = hashlib.sha256((broken / "release.tar").read_bytes()).hexdigest()
+    (broken / "manifest.json").write_text(json.dumps({"version": broken.name, "archive_sha256": sha256}))
+    yield broken.name
+    shutil.rmtree(broken)
+
+
+def test_a_release_that_does_not_start_leaves_its_host_as_it_was(lab: LabUnderTest, broken_release: str) -> None:
+    serves = f"{CURL} -m 2 -o /dev/null -w '%{{http_code}}' http://127.0.0.1:8000/readyz"
+    seen = f"readlink /etc/griddle/slots/a; systemctl is-active griddle-store@a-0 griddle-front@a-0; {serves}"
+    before = {host: lab.ssh(host, seen).stdout for host in ("app1", "app2", "app3")}
+    slots = json.dumps({"a": broken_release})
+    done = lab.pyinfra("-y", *ALL, "--data", "component=app", "--data", f"app_slots={slots}", check=False)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "this release does not start" in said
+    assert f"this host is back on release {Path(before['app1'].split()[0]).name}" in said
+    assert {host: lab.ssh(host, seen).stdout for host in before} == before
+    assert not [op for op in applied(lab, "--data", "component=app") if op["success"] or op["error"]]
 
 
 def answers_within(lab: LabUnderTest, seconds: float, *arguments: str) -> float:

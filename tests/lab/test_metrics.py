@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from deploys.shell import CURL
 from tests.lab.conftest import LabUnderTest
 
 APPLY = ["-y", "inventory/lab.py", "deploys/all.py", "--data"]
@@ -31,7 +32,7 @@ def query(lab: LabUnderTest, expression: str) -> dict[str, float]:
     """{host: value} of an instant query."""
     url = "http://127.0.0.1:8428/api/v1/query"
     patience = "--retry 20 --retry-delay 1 --retry-connrefused"  # a store that was started a moment ago
-    answer = lab.ssh("metrics1", f"curl -fsS {patience} {url} --data-urlencode 'query={expression}'").stdout
+    answer = lab.ssh("metrics1", f"{CURL} -f {patience} {url} --data-urlencode 'query={expression}'").stdout
     return {each["metric"]["host"]: float(each["value"][1]) for each in json.loads(answer)["data"]["result"]}
 
 
