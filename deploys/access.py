@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shlex
 from collections.abc import Callable, Iterable
 
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand
 
-from deploys import model
+from deploys import model, shell
 from ops.errors import UserError
 from ops.progress import say
 
@@ -35,7 +34,7 @@ def connection() -> str:
     there is one), address and port that it came to. "" where the host's sshd does not say.
     """
     # as the user who logged in: sudo takes it away
-    ok, output = host.run_shell_command(StringCommand("sh", "-c", shlex.quote('echo "$SSH_CONNECTION"')))
+    ok, output = host.run_shell_command(StringCommand(shell.command('echo "$SSH_CONNECTION"')))
     return output.stdout.strip() if ok else ""
 
 

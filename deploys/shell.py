@@ -22,6 +22,7 @@ _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "no_proxy": "*",
     "NO_PROXY": "*",
+    "SSH_CONNECTION": "$SSH_CONNECTION",  # which way we came in: `deploys.access`
     "apt_no_proxy": "$no_proxy",
     **{name: f"${{{name}-${name.upper()}}}" for name in _PROXIES},
 }
