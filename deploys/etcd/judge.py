@@ -122,10 +122,13 @@ def _differences(listed: Sequence[Member], hosts: Hosts) -> Iterator[str]:
 
 
 def _lost_disks(seen: Seen, listed: Sequence[Member], hosts: Hosts) -> Iterator[str]:
-    for member in listed:
-        host = hosts.name(member)
-        if member.published and host in seen and hosts.cluster not in seen[host].data:
-            yield f"{host} is a member of etcd and has lost its data: ./griddle etcd replace {host} {host}"
+    at = {hosts.name(member): member for member in listed if member.published}
+    lost = [host for host in at if host in seen and hosts.cluster not in seen[host].data]
+    if len(lost) > len(listed) // 2:
+        yield f"{', '.join(lost)} have lost etcd's data, a majority of {len(listed)}: ./griddle etcd restore"
+    elif lost:
+        commands = " and ".join(f"./griddle etcd replace {host} {host}" for host in lost)
+        yield f"{are(lost)} a member of etcd, its data lost: {commands}"
 
 
 def _beginners(seen: Seen, listed: Sequence[Member], hosts: Hosts) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploys.model import GROUPS
 from ops import hosts
-from ops.errors import UserError
+from ops.errors import Failure, UserError
 from ops.fdb import run as runner
 from ops.progress import say
 
@@ -39,4 +39,10 @@ def follow(checkout: Path, inventory: str, lost: Sequence[str]) -> None:
     if lost:
         say(f"what metrics are asked from members follows with an apply that {', '.join(lost)} takes part in")
     data = {"component": ",".join(components)}
-    runner.run(checkout, inventory, "all", data, options=runner.without(lost))
+    try:
+        runner.run(checkout, inventory, "all", data, options=runner.without(lost))
+    except (UserError, Failure):
+        raise Failure(
+            "the members are as they shall be; services, metrics and firewall were not told, as is said above: "
+            "mend that, then apply deploys/all.py"
+        ) from None

@@ -122,7 +122,8 @@ def test_what_debian_s_own_unit_has_left_is_no_cluster():
         ({**cluster("abc"), "d": serving("d", "d", cluster=8, leader="d")}, "abc", "there are 2 etcd clusters: "
          "7 on a, b, c; 8 on d"),
         # disks
-        (cluster(c=EMPTY), "abc", "c is a member of etcd and has lost its data: ./griddle etcd replace c c"),
+        (cluster(c=EMPTY), "abc", "c is a member of etcd, its data lost: ./griddle etcd replace c c"),
+        (cluster(b=EMPTY, c=EMPTY), "abc", "b, c have lost etcd's data, a majority of 3: ./griddle etcd restore"),
         ({"a": SILENT, "b": Found(), "c": Found()}, "abc", "etcd's data is on a, where no member answers"),
         (
             {"a": Found(snapshots=("/s/1.db", "/s/2.db")), "b": Found(), "c": Found()},
