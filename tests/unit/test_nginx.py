@@ -231,18 +231,21 @@ def test_a_late_reply_answers_nobody_else(tmp_path: Path) -> None:
         thread.start()
         return thread
 
-    def connected() -> tuple[socket.socket, BinaryIO]:
-        connection, _ = listener.accept()
-        connections.enter_context(connection)
-        connection.sendall(sp.HELLO_REP)
-        stream = connections.enter_context(connection.makefile("rb"))
-        assert stream.read(8) == sp.HELLO_REQ
-        return connection, stream
-
-    def asked(stream: BinaryIO) -> tuple[bytes, sp.Request]:
-        """The ID of the next question, and itself."""
+    def asked(stream: BinaryIO) -> tuple[bytes, sp.Request] | None:
+        """The ID of the next question, and itself; None where the connection has ended."""
         head = stream.read(12)
-        return head[8:], sp.parse_request(stream.read(int.from_bytes(head[:8], "big") - 4))
+        return (head[8:], sp.parse_request(stream.read(int.from_bytes(head[:8], "big") - 4))) if head else None
+
+    def asked_anew() -> tuple[socket.socket, BinaryIO, bytes, sp.Request]:
+        """The next connection on which a question comes; on a busy machine nginx gives some up before."""
+        while True:
+            connection, _ = listener.accept()
+            connections.enter_context(connection)
+            with contextlib.suppress(OSError):
+                connection.sendall(sp.HELLO_REP)
+                stream = connections.enter_context(connection.makefile("rb"))
+                if stream.read(8) == sp.HELLO_REQ and (question := asked(stream)):
+                    return connection, stream, *question
 
     def answer(connection: socket.socket, request_id: bytes, text: bytes) -> None:
         body = sp.reply_prefix(sp.OK, b"r") + b"\0" * 9 + b"\1" + text
@@ -255,11 +258,10 @@ def test_a_late_reply_answers_nobody_else(tmp_path: Path) -> None:
         first = get("first")
         unanswered = []
         for _ in range(2):  # the second is its one retry
-            connection, stream = connected()
-            unanswered.append((connection, *asked(stream)))
+            connection, _, request_id, request = asked_anew()
+            unanswered.append((connection, request_id, request))
         first.join()
-        connection, stream = connected()
-        request_id, probe = asked(stream)  # the worker is left alone until it answers this
+        connection, stream, request_id, probe = asked_anew()  # the worker is left alone until it answers this
         assert probe.operation == sp.PING
         answer(connection, request_id, b"")
         time.sleep(0.1)
@@ -757,13 +759,13 @@ def test_a_write_that_is_only_slow_is_not_done_twice(tmp_path: Path) -> None:
     fronts = [serving.start_front(), other.start_front()]
     assert len(fronts) == 2
     serving.upstream["front_ports"].append(other.ports["front"])
-    serving.start_nginx(write_timeout_ms=300)
+    serving.start_nginx(write_timeout_ms=1000)
     try:
         first = serving.ask("PUT", "/v1/profiles/ada", PROFILE).headers["etag"]
         store.send_signal(signal.SIGSTOP)
         started = time.monotonic()
         assert serving.ask("PUT", "/v1/profiles/ada", b'{"name":"Bob"}').status == 503
-        assert 0.3 <= time.monotonic() - started < 0.6
+        assert 1 <= time.monotonic() - started < 1.9
         store.send_signal(signal.SIGCONT)
         wait_until("it is done", lambda: serving.ask("GET", "/v1/profiles/ada").json["name"] == "Bob", 5)
         etag = serving.ask("GET", "/v1/profiles/ada").headers["etag"]
@@ -775,10 +777,10 @@ def test_a_write_that_is_only_slow_is_not_done_twice(tmp_path: Path) -> None:
 
 
 def test_an_nginx_worker_has_a_connection_to_each_of_many_store_workers(tmp_path: Path) -> None:
-    """As many as the largest supported cluster has, with every one of them replaced at once."""
+    """As three hosts may have, with every one of them replaced at once; nginx's own limit is 256 timers."""
     serving = ServingPath(tmp_path / "many")
     store = serving.start_store()
-    serving.upstream["store_ports"] *= 3 * 32 * 2
+    serving.upstream["store_ports"] *= 3 * 99
     serving.start_nginx(worker_connections=2048, file_limit=4096)
     statuses: list[int] = []
 
