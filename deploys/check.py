@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,20 @@ def problems(cluster: Cluster) -> list[str]:
 
     Whether values agree with each other is looked at only once each of them has its form.
     """
-    return [*_hosts(cluster), *_groups(cluster), *_values(cluster)] or [*_agreement(cluster)]
+    found = [*_hosts(cluster), *_groups(cluster), *_values(cluster)] or [*_agreement(cluster)]
+    return [*_merged(found)]
+
+
+def _merged(lines: Iterable[str]) -> Iterator[str]:
+    """What is the same of several hosts ("host app1: ...") is said once."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        match = re.fullmatch(r"host (\S+): (.*)", line, re.DOTALL)
+        names = found.setdefault(match[2] if match else line, [])
+        if match and match[1] not in names:
+            names.append(match[1])
+    for what, names in found.items():
+        yield f"host{'s' * (len(names) > 1)} {', '.join(names)}: {what}" if names else what
 
 
 def _hosts(cluster: Cluster) -> Iterator[str]:
@@ -79,16 +92,8 @@ def _groups(cluster: Cluster) -> Iterator[str]:
 
 def _values(cluster: Cluster) -> Iterator[str]:
     """Every key of every host against the table: one line for each place where something wrong was set."""
-    found: dict[str, list[str]] = defaultdict(list)
     for host in cluster.hosts.values():
-        for line, source in _host_values(host):
-            found[line].append(source)
-    for line, sources in found.items():
-        hosts = [source.removeprefix("host ") for source in sources if source.startswith("host ")]
-        for source in [source for source in dict.fromkeys(sources) if not source.startswith("host ")]:
-            yield f"{source}: {line}"
-        if hosts:
-            yield f"host{'s' * (len(hosts) > 1)} {', '.join(hosts)}: {line}"
+        yield from _host_values(host)
     for key, setting in SETTINGS.items():
         if setting.scope == CLUSTER:
             by_value: dict[str, list[str]] = defaultdict(list)
@@ -100,22 +105,21 @@ def _values(cluster: Cluster) -> Iterator[str]:
                 yield f"{key} is the cluster's, the same on all hosts, and differs: {differing}"
 
 
-def _host_values(host: Host) -> Iterator[tuple[str, str]]:
-    """(what is wrong, where it was set)"""
+def _host_values(host: Host) -> Iterator[str]:
     for key, value in host.data.items():
         source = host.sources.get(key, f"host {host.name}")
         if not isinstance(key, str) or key.startswith(("_", *OTHER_CONNECTORS)):
             continue  # of pyinfra's own
         if (setting := SETTINGS.get(key)) is None:
-            yield f"{key}: no such key{_near(key, set(SETTINGS))}", source
+            yield f"{source}: {key}: no such key{_near(key, set(SETTINGS))}"
             continue
         if setting.scope == RUN and source != "--data":
-            yield f"{key} is for one run, by --data {key}=...", source
+            yield f"{source}: {key} is for one run, by --data {key}=..."
         for fault in setting.form.faults(value):
-            yield f"{key}{fault.where} is {_shown(key, fault.value)}; {fault.words} is needed", source
+            yield f"{source}: {key}{fault.where} is {_shown(key, fault.value)}; {fault.words} is needed"
     for key, setting in SETTINGS.items():
         if (setting.on == "all" or setting.on in host.groups) and key not in host.data:
-            yield f"{key} is not set", f"host {host.name}"
+            yield f"host {host.name}: {key} is not set"
 
 
 def _shown(key: str, value: Any) -> str:

@@ -45,7 +45,9 @@ def _values(cluster: Cluster, key: str, row: dict[str, Any]) -> list[dict[str, A
     for host in cluster.hosts.values():
         if key in host.data and ("default" not in row or host.data[key] != row["default"]):
             shown = SECRET if SETTINGS[key].secret and host.data[key] else host.data[key]
-            found[repr(shown), host.sources[key]].append(host.name)
+            source = host.sources[key]
+            own = "its own data" if source.startswith("host ") else source
+            found[repr(shown), own].append(host.name)
             values[repr(shown)] = shown
     return [{"value": values[shown], "source": source, "hosts": names} for (shown, source), names in found.items()]
 

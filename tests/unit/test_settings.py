@@ -138,6 +138,11 @@ def test_a_line_says_where_the_value_was_set():
     ]
 
 
+def test_what_several_hosts_share_is_said_once():
+    lines = check.refused(Path("prod.py"), inventory(), {"store_port": 20000})
+    assert [line.partition(": ")[0] for line in lines] == ["hosts app1, app2, app3"]
+
+
 def test_a_number_that_python_does_not_spell_out():
     (line,) = check.refused(Path("prod.py"), inventory(), {"store_workers": 10**5000})
     assert line.startswith("--data: store_workers is (a long int)")
