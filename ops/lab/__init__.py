@@ -160,7 +160,7 @@ def move(checkout: Path, name: str, group: str) -> None:
     with state.locked(checkout, "lab move"):
         plan, lab = current_plan(checkout), state.read(checkout)
         host = plan.host(name)
-        of_fdb = set(host.groups) <= {"fdb", "spare"} if host else name.startswith("fdb")
+        of_fdb = name.startswith("fdb")
         if not (host or further_host(name)) or (group in ("fdb", "spare")) != of_fdb:
             raise UserError(
                 f"{name} cannot be moved to {group}: fdb1 to fdb9 can to fdb or spare, other hosts and etcd1 to "

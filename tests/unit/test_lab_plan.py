@@ -77,3 +77,14 @@ def test_a_host_can_be_moved_and_a_further_one_made() -> None:
     }
     addresses = [host.address for host in moved.hosts]
     assert len(set(addresses)) == len(addresses)
+
+
+def test_a_host_is_moved_into_etcd_and_out_of_it_beside_what_it_is_else() -> None:
+    moved = {"app3": "no-etcd", "metrics1": "etcd", "etcd1": "etcd", "etcd2": "no-etcd"}
+    plan = lab_plan(Path("/griddle"), with_fdb=False, moved=moved)
+    groups = {host.name: host.groups for host in plan.hosts}
+    assert groups["app2"] == ("apps", "etcd") and groups["app3"] == ("apps",)
+    assert groups["metrics1"] == ("metrics", "etcd")
+    assert groups["etcd1"] == ("etcd",) and groups["etcd2"] == ("spare",)
+    back = lab_plan(Path("/griddle"), with_fdb=False, moved={"app3": "etcd"})
+    assert back.hosts == lab_plan(Path("/griddle"), with_fdb=False).hosts
