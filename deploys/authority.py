@@ -13,6 +13,7 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from pyinfra import inventory
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host as PyinfraHost
 
 from deploys import model, operator_state, remote
@@ -21,6 +22,7 @@ from deploys.etcd.config import ETCD_PKI
 from deploys.foundationdb import config as foundationdb
 from ops import ca_state
 from ops.authority import Authority, Pair, seen
+from ops.errors import Failure
 from ops.progress import say
 
 BUNDLES = (f"{ETCD_PKI}/ca.crt", f"{PKI}/ca.crt", foundationdb.TLS["CA"])
@@ -31,6 +33,7 @@ PAIRS = (
     ("client", f"{PKI}/client.crt", f"{PKI}/client.key"),
 )
 _once = BoundedSemaphore()
+_failed: list[PyinfraError] = []
 
 
 class Certificates(FactBase[dict[str, str]]):
@@ -60,7 +63,13 @@ def authority() -> Authority:
     The run ends with exit code 2 where hosts have another CA than this machine, or one that it has no copy of.
     """
     with _once:  # hosts are prepared concurrently
-        return _authority()
+        if _failed:
+            raise _failed[0]
+        try:
+            return _authority()
+        except PyinfraError as error:
+            _failed.append(error)
+            raise
 
 
 @cache
@@ -71,7 +80,7 @@ def _authority() -> Authority:
         mine = Authority(cluster.name, deferred=True)
     hosts = {model.short_name(each.name): each for each in inventory if each.connected}
     with_certificates = [host.name for host in cluster.groups(("etcd", "apps", "proxies", "metrics", "fdb"))]
-    found = dict(zip(hosts, Pool(len(hosts) or 1).map(_ask, hosts.values()), strict=True))
+    found = _ask_all(hosts)
     problem = ca_state.refusal(
         cluster.name,
         mine.state,
@@ -86,12 +95,21 @@ def _authority() -> Authority:
     for name, files in found.items():
         if name in cluster.hosts:
             _take_over(mine, cluster.hosts[name], hosts[name], files)
-    operator_state.save_when_executed(mine.save)
+
+    def save() -> None:
+        # Whoever was asked to confirm has taken his time, and another operator may have rotated the CA meanwhile.
+        if _ask_all(hosts) != found:
+            raise Failure("hosts have other certificates than when this run looked at them: run it again")
+        mine.save()
+
+    operator_state.save_when_executed(save)
     return mine
 
 
-def _ask(host: PyinfraHost) -> dict[str, str]:
-    return host.get_fact(Certificates, _sudo=True)
+def _ask_all(hosts: Mapping[str, PyinfraHost]) -> dict[str, dict[str, str]]:
+    """{host: what it has}, of all at once."""
+    asked = Pool(len(hosts) or 1).map(lambda host: host.get_fact(Certificates, _sudo=True), hosts.values())
+    return dict(zip(hosts, asked, strict=True))
 
 
 def _seen(files: Mapping[str, str]) -> ca_state.Seen:

@@ -34,6 +34,8 @@ SHOWN_CHARACTERS = 80  # of a value that is refused
 # Of which components a deploy needs the files, where it is not all of them: to look at a cluster or to mend it, a
 # machine needs neither a release nor packages.
 FILES_OF = {
+    "etcd_members.py": frozenset(),
+    "etcd_restore.py": frozenset(),
     "fdb_status.py": frozenset(),
     "fdb_backup.py": frozenset(),
     "fdb_restore.py": frozenset(),

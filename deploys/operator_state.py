@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NoReturn
 
+from gevent.lock import BoundedSemaphore
 from pyinfra import state
 from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
 from ops.errors import Failure, UserError
@@ -41,9 +43,10 @@ def refusals() -> Iterator[None]:
 
 
 def save_when_executed(save: Callable[[], None]) -> None:
-    """Call `save` before the run's first operation changes anything; at once where that has been.
+    """Call `save` once, before the run's first operation changes anything; at once where that has been.
 
-    So a dry run, or one that is not confirmed, saves nothing.
+    So a dry run, or one that is not confirmed, saves nothing. Handlers that a deploy's top has added are called
+    before: where a run takes the cluster's lock, it has it by then.
     """
     if state.is_executing:
         save()
@@ -53,12 +56,15 @@ def save_when_executed(save: Callable[[], None]) -> None:
 
 class _Saver(BaseStateCallback):
     def __init__(self, save: Callable[[], None]) -> None:
-        self._save: Callable[[], None] | None = save
+        self._save = save
+        self._saved = False
+        self._once = BoundedSemaphore()  # hosts begin at the same time, and none may before it is saved
 
-    def operation_start(self, state: State, op_hash: str) -> None:
-        save, self._save = self._save, None
-        if save:
-            try:
-                save()
-            except (Failure, UserError) as problem:
-                refuse(str(problem))
+    def operation_host_start(self, state: State, host: PyinfraHost, op_hash: str) -> None:
+        with self._once:
+            if not self._saved:
+                try:
+                    self._save()
+                except (Failure, UserError) as problem:
+                    refuse(str(problem))
+                self._saved = True

@@ -16,6 +16,7 @@ import getpass
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +112,11 @@ def export(cluster: str, file: str, passphrase_file: Path | None = None) -> None
             raise UserError("a plain copy holds the CA's key: '-' is for a pipe (into age, vault, ...)")
         sys.stdout.write(text)
     else:
-        write_durably(Path(file), pki_copy.seal(text, _passphrase(passphrase_file, again=True)))
+        sealed = pki_copy.seal(text, _passphrase(passphrase_file, again=True))
+        try:
+            write_durably(Path(file), sealed)
+        except OSError as error:
+            raise UserError(f"{file} cannot be written: {error.strerror}") from None
         say(f"{cluster}: the CA is in {file}, sealed: ./griddle pki import {file} on the other machine")
     if authority.state.pending or authority.state.phase != "steady":
         say(f"{cluster}: a rotation is under way: export again after it")
@@ -157,10 +162,12 @@ def _passphrase(file: Path | None, *, again: bool = False) -> str:
     try:
         given = file.read_text().strip("\n") if file else os.environ.get(PASSPHRASE)
         if given is None:
-            given = getpass.getpass("Passphrase: ")
-            if again and given != getpass.getpass("Again: "):
-                raise UserError("the two passphrases differ")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", getpass.GetPassWarning)  # it would show what is typed
+                given = getpass.getpass("Passphrase: ")
+                if again and given != getpass.getpass("Again: "):
+                    raise UserError("the two passphrases differ")
+    except (OSError, EOFError, UnicodeDecodeError, getpass.GetPassWarning) as error:
         raise UserError(f"no passphrase ({error}): --passphrase-file, {PASSPHRASE}, or a terminal") from None
     if again and len(given) < pki_copy.PASSPHRASE_CHARACTERS:
         raise UserError(f"the passphrase needs at least {pki_copy.PASSPHRASE_CHARACTERS} characters")

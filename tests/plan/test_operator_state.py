@@ -67,7 +67,8 @@ def test_a_machine_without_the_ca_is_refused_before_anything_changes(fake, clust
 
 
 def test_a_ca_is_not_made_where_hosts_were_not_asked(fake, clusters):
-    run = fake("deploys/all.py", "--limit", "@fake/app1", "--limit", "@fake/app2", store_engine="etcd")
+    limit = [word for app in ADDRESSES for word in ("--limit", f"@fake/{app}")]
+    run = fake("deploys/all.py", *limit, store_engine="etcd")
     refused(run, "not all hosts could be asked", "proxy1")
     assert not list(clusters.glob("*/pki/*"))
 
@@ -96,7 +97,7 @@ def test_a_damaged_state_is_one_line(fake, clusters):
 
 def test_a_run_that_asks_no_database_host_makes_no_seed(fake, clusters, packages):
     packages("7.3.77")
-    limit = [word for app in ("app1", "app2", "app3") for word in ("--limit", f"@fake/{app}")]
+    limit = [word for app in ADDRESSES for word in ("--limit", f"@fake/{app}")]
     run = fake("deploys/all.py", *limit, "--data", "component=foundationdb")
     refused(run, "fdb1", "apply to all hosts")
     assert not list(clusters.glob("*/fdb.cluster"))

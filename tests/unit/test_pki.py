@@ -1,5 +1,6 @@
 """The CA: what it issues, its rotation under kills, two operators' copies of it."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -7,13 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from cryptography import x509
 
+from deploys import authority as run
 from ops import pki
 from ops.authority import Authority, seen
 from ops.errors import Failure, UserError
+from tests.unit import clusters
 
 HOSTS = {"app1": "192.0.2.21", "app2": "192.0.2.22"}
 
@@ -157,6 +161,8 @@ def test_two_rotations_at_once_are_refused_with_the_others_name(authority, tmp_p
         raise Failure("enough")
 
     monkeypatch.setattr(pki, "_apply", another)
+    monkeypatch.setattr(pki, "hosts", mock.Mock())
+    monkeypatch.setattr(pki.lock, "held", lambda *of: contextlib.nullcontext())
     with pytest.raises(Failure, match="enough"):
         pki.rotate("lab")
 
@@ -232,6 +238,8 @@ def rotate_killed(fleet: Fleet, at: int | None) -> bool:
             os.fsync = lambda descriptor: None  # is for power loss, and slow
             pki.Authority = lambda cluster: Authority(cluster, fleet.clusters)
             pki._apply = fleet.apply
+            # The cluster's lock is a matter of its own: here are no hosts to hold it.
+            pki.hosts, pki.lock.held = mock.Mock(), lambda *of: contextlib.nullcontext()
             sys.addaudithook(watch)
             pki.rotate("lab", echo=lambda line: None)
             code = 0
@@ -278,6 +286,39 @@ def test_a_rotation_killed_again_and_again_comes_to_its_end_without_strangers(fl
             break
         assert not fleet.strangers()
     whole(fleet, before)
+
+
+# --- a run
+
+
+class Host:
+    """One that a run is connected to. What it has of the CA may change while the run waits to be confirmed."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.connected, self.text = name, True, text
+
+    def get_fact(self, fact, **arguments):
+        return fact().process(self.text.splitlines())
+
+
+def test_a_run_that_another_operator_overtook_before_it_began_saves_nothing(authority, tmp_path, monkeypatch):
+    bundle = f"file {run.BUNDLES[1]}\n{authority.bundle()}"
+    host = Host("app1", bundle)
+    saves = []
+    monkeypatch.setattr(run, "Authority", lambda name, **how: Authority("lab", tmp_path, **how))
+    monkeypatch.setattr(run.model, "cluster", lambda: clusters.cluster(cluster_name="lab"))
+    monkeypatch.setattr(run, "inventory", [host])
+    monkeypatch.setattr(run.operator_state, "save_when_executed", saves.append)
+    run._authority.cache_clear()
+    try:
+        pair = run.authority().certificate("app1", "192.0.2.21")
+        authority.advance()
+        host.text = f"file {run.BUNDLES[1]}\n{authority.bundle()}"
+        with pytest.raises(Failure, match="other certificates than when this run looked"):
+            saves[0]()
+        assert not (authority.directory / "app1.host.crt").exists() and pair
+    finally:
+        run._authority.cache_clear()
 
 
 # --- what hosts have

@@ -127,8 +127,10 @@ def test_the_commands(tmp_path, monkeypatch):
         monkeypatch.delenv(pki.PASSPHRASE, raising=False)
         given = {pki.PASSPHRASE: words} if words else {}
         refused = griddle(tmp_path, "a", "export", "prod", str(file), **given)
-        assert refused.returncode == 2 and "passphrase" in refused.stderr and "Traceback" not in refused.stderr
+        assert refused.returncode == 2 and "passphrase" in refused.stderr and refused.stderr.count("\n") == 1
     assert not file.exists()
+    refused = griddle(tmp_path, "a", "export", "prod", str(tmp_path), **{pki.PASSPHRASE: WORDS})
+    assert refused.returncode == 2 and "cannot be written" in refused.stderr
     secret = tmp_path / "passphrase"
     secret.write_text(f"{WORDS}\n")
     done = griddle(tmp_path, "a", "export", "prod", str(file), "--passphrase-file", str(secret))
