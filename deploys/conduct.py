@@ -106,7 +106,7 @@ def announced(verb: Verb) -> Generator[StringCommand]:
     host.noop("see what it is for")
     if state.is_executing and planned(verb).steps:
         with _said(verb):
-            _announced.append(Announcement(gateway(), locking.held().document, _wait_ms(verb)))
+            _announced.append(Announcement(gateway(), locking.held(verb.title).document, _wait_ms(verb)))
             _await_announcement(_announced[0].document)
     return
     yield
@@ -148,7 +148,7 @@ def _wait_ms(verb: Verb) -> int:
 
 
 def _conduct(verb: Verb) -> None:
-    cluster, held = model.cluster(), locking.held()
+    cluster, held = model.cluster(), locking.held(verb.title)
     if not _announced and not planned(verb).steps:
         say(f"    {verb.title}: nothing is left to do")
         return
@@ -174,7 +174,7 @@ def _announcing(verb: Verb, report: Report) -> Iterator[None]:
         return
     with report.step("announce it to proxies and app hosts"):
         found = _announced.pop() if _announced else None
-        announcement = found or Announcement(gateway(), locking.held().document, _wait_ms(verb))
+        announcement = found or Announcement(gateway(), locking.held(verb.title).document, _wait_ms(verb))
         _await_announcement(announcement.document)
     try:
         yield

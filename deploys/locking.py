@@ -38,12 +38,10 @@ def locked(title: str | None = None) -> None:
             say(f"griddle: {holder.title}: {lock.held_by(other)}")
 
 
-def held() -> lock.Lock:
-    """The lock of this run, which has begun. Deploys call `locked` for it."""
-    holder = _holder()
-    if holder is None or holder.lock is None:
-        raise RuntimeError("a deploy that changes the cluster begins with locked()")
-    return holder.lock
+def held(title: str) -> lock.Lock:
+    """The lock of this run, which has begun; taken now where its deploy did not call `locked`."""
+    locked(title)
+    return _holder().take()
 
 
 def other() -> lock.Document | None:
@@ -63,13 +61,16 @@ class _Holder(BaseStateCallback):
         self.lock: lock.Lock | None = None
         self._refused = self._released = False
 
-    def operation_host_start(self, state: State, host: PyinfraHost, op_hash: str) -> None:
+    def take(self) -> lock.Lock:
         with _one_at_a_time:
             if self.lock is None:
                 self.lock = self.refused_or(lambda: lock.take(self.title, *_members(), _wait_seconds()))
                 remote.guards.append(self.lock.check)
+            return self.lock
+
+    def operation_host_start(self, state: State, host: PyinfraHost, op_hash: str) -> None:
         try:
-            self.lock.check()
+            self.take().check()
         except Failure as failure:
             raise OperationError(f"{self.title}: {failure}") from None
 

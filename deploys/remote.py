@@ -7,6 +7,7 @@ them, by `tend_connections`.
 from __future__ import annotations
 
 import socket
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +126,13 @@ def tend_connections() -> None:
     SSHConnector.connect = _tended(SSHConnector.connect)  # type: ignore[method-assign]
     for method in ("run_shell_command", "put_file", "get_file"):
         setattr(SSHConnector, method, _ends_as_pyinfra_knows(getattr(SSHConnector, method)))
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(what: Any) -> None:
+    """At the very end paramiko's files close themselves on a path that was cut, and nobody can wait any more."""
+    if "greenlet is being finalized" not in str(what.exc_value):
+        sys.__unraisablehook__(what)
 
 
 def _tended(connect: Callable[[SSHConnector], None]) -> Callable[[SSHConnector], None]:

@@ -21,7 +21,7 @@ SECONDS = float(os.environ.get("TRIAL_SECONDS", "1"))
 
 
 class Trial:
-    title = "trial"
+    title = "drill trial"
 
     def look(self) -> list[str]:
         say("looking")
