@@ -7,7 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+# Two processes, see tests/conftest.py: lab tests mostly wait, and unit tests are done beside them.
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadgroup")
+
+
+def command(checkout: Path, arguments: Sequence[str]) -> list[str]:
+    """pytest's command line. Tests that are named run in this process, so that they can be debugged."""
+    named = any((checkout / argument.partition("::")[0]).exists() for argument in arguments)
+    return [sys.executable, "-m", "pytest", *(() if named else SIDE_BY_SIDE), *arguments]
+
 
 def run(checkout: Path, arguments: Sequence[str]) -> int:
     """Runs pytest on what is named, or on everything, and returns its exit code."""
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=checkout).returncode
+    return subprocess.run(command(checkout, arguments), cwd=checkout).returncode
