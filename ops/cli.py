@@ -479,11 +479,20 @@ def fdb_status(as_json: bool, inventory: str) -> None:
     type=int,
     help="Refuse where the last recovery is less long ago.  [default: 600; in the lab 0]",
 )
+@click.option(
+    "--cut-off", is_flag=True, help="Go on where clients outside the inventory would lose the database (minor)."
+)
 @_dry_option
 @lock_wait_option
 @_inventory_option
 def upgrade(
-    version: str, rolling: bool, procedure: str, recovered_seconds: int | None, dry: bool, inventory: str
+    version: str,
+    rolling: bool,
+    procedure: str,
+    recovered_seconds: int | None,
+    cut_off: bool,
+    dry: bool,
+    inventory: str,
 ) -> None:
     """Bring the running cluster to VERSION, such as 7.3.78, under load.
 
@@ -492,7 +501,7 @@ def upgrade(
     """
     from ops.fdb import run
 
-    data = {"fdb_version": version, "fdb_rolling": rolling, "fdb_procedure": procedure}
+    data = {"fdb_version": version, "fdb_rolling": rolling, "fdb_procedure": procedure, "fdb_cut_off": cut_off}
     if recovered_seconds is not None:
         data["fdb_recovered_seconds"] = recovered_seconds
     run.run(CHECKOUT, inventory, "fdb_upgrade", data, dry=dry)

@@ -40,6 +40,7 @@ SCRATCH_CLUSTER_FILE = f"{SCRATCH}/fdb.cluster"
 SCRATCH_PORT = 4690
 SCRATCH_SECONDS = 4 * 3600
 READ_SECONDS = 60
+STATUS_SECONDS = 30
 
 
 def host(cluster: Cluster) -> Host:
@@ -60,12 +61,13 @@ def tool(name: str, arguments: str, cluster_file: str = foundationdb.CLUSTER_FIL
     option = {"fdbrestore": f"--dest-cluster-file {cluster_file} ", "fdbbackup": f"-C {cluster_file} "}[name]
     if verb == "list":  # the one that asks no database, and knows no such option
         option = ""
-    return as_foundationdb(f"timeout {seconds} {foundationdb.CURRENT}/bin/{name} {verb} {option}{rest}")
+    tools = foundationdb.CURRENT if verb == "list" else foundationdb.tools(cluster_file)
+    return as_foundationdb(f"timeout {seconds} {tools}/bin/{name} {verb} {option}{rest}")
 
 
 def status_command() -> str:
     """Prints the backup's state as one JSON document."""
-    return tool("fdbbackup", f"status -t {TAG} --json")
+    return tool("fdbbackup", f"status -t {TAG} --json", seconds=STATUS_SECONDS)
 
 
 def start_command(data: dict) -> str:
@@ -179,6 +181,7 @@ def files(this: Host, seed: ClusterFile, authority: Authority) -> dict[str, Entr
     run_by_timers = [timer.replace(".timer", ".service") for timer in TIMERS]
     return {
         foundationdb.CURRENT: Link(data["fdb_version"]),
+        **foundationdb.tool_files(),
         foundationdb.SEED: File(str(seed)),
         **foundationdb.tls_files(this, authority),
         **{path: File(render(TEMPLATES / f"{name}.j2", **values)) for name, path in UNIT_FILES.items()},

@@ -12,11 +12,13 @@ from deploys.render import render
 from deploys.tree import Entry, File, Link
 from ops.authority import Authority
 
-TEMPLATES = Path(__file__).parent / "templates"
+HERE = Path(__file__).parent
+TEMPLATES = HERE / "templates"
 
 RELEASES = "/opt/foundationdb"
 CURRENT = f"{RELEASES}/current"
-FDBCLI = f"{CURRENT}/bin/fdbcli"
+# Prints the release whose tools the servers understand: `current`, but not always while a minor version changes.
+RELEASE_SCRIPT = "/usr/local/lib/griddle/fdb-release"
 DATA = "/var/lib/foundationdb"
 LOGS = "/var/log/foundationdb"
 CONF = "/etc/foundationdb/foundationdb.conf"
@@ -176,6 +178,7 @@ def server_files(host: Host, seed: ClusterFile) -> dict[str, Entry]:
     """Everything that configuration management owns on a FoundationDB host."""
     return {
         CURRENT: Link(host.data["fdb_version"]),
+        **tool_files(),
         CONF: File(foundationdb_conf(host)),
         SEED: File(str(seed)),
         UNIT_FILE: File(
@@ -205,6 +208,7 @@ def client_files(host: Host, seed: ClusterFile) -> dict[str, Entry]:
     """The client's side, on hosts that run the store."""
     return {
         CURRENT: Link(host.data["fdb_version"]),
+        **tool_files(),
         f"{CLIENT_DIRECTORY}/seed.cluster": File(str(seed)),
     }
 
@@ -222,11 +226,28 @@ def wanted_processes(cluster: Cluster) -> Mapping[str, frozenset[str]]:
     }
 
 
-def fdbcli(commands: str, cluster_file: str = CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
-    """A shell command: fdbcli runs `commands` (separated by ;) as the user that owns the cluster file."""
+def fdbcli(
+    commands: str, cluster_file: str = CLUSTER_FILE, seconds: int = STATUS_SECONDS, version: str = ""
+) -> str:
+    """A shell command: fdbcli runs `commands` (separated by ;) as the user that owns the cluster file.
+
+    :param version: which fdbcli; empty: the one that the servers understand
+    """
+    directory = release(version) if version else tools(cluster_file)
     return as_foundationdb(
-        f"timeout {seconds + 5} {FDBCLI} -C {cluster_file} --no-status --timeout {seconds} --exec '{commands}'"
+        f"timeout {seconds + 5} {directory}/bin/fdbcli -C {cluster_file} "
+        f"--no-status --timeout {seconds} --exec '{commands}'"
     )
+
+
+def tools(cluster_file: str = CLUSTER_FILE) -> str:
+    """For a shell: the directory of the release whose tools the servers understand."""
+    return f"$({RELEASE_SCRIPT} {cluster_file} 2>/dev/null || echo {CURRENT})"
+
+
+def tool_files() -> dict[str, File]:
+    """What every host with one of FoundationDB's tools needs beside them."""
+    return {RELEASE_SCRIPT: File((HERE / "files" / "fdb-release").read_text(), "755")}
 
 
 def as_foundationdb(command: str) -> str:

@@ -74,6 +74,12 @@ class Status(FactBase[status.Document | None]):
         return status.parse("\n".join(output))
 
 
-def status_command(cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS) -> str:
-    """A shell command: `status json`, given up after `seconds`; prints nothing where there is no cluster file."""
-    return f"[ -s {cluster_file} ] && {fdbcli('status json', cluster_file, seconds)} 2>/dev/null; true"
+def status_command(
+    cluster_file: str = config.CLUSTER_FILE, seconds: int = STATUS_SECONDS, version: str = ""
+) -> str:
+    """A shell command: `status json`, given up after `seconds`; prints nothing where there is no cluster file.
+
+    :param version: of the fdbcli that asks; empty: the one that the servers understand
+    """
+    ask = fdbcli("status json", cluster_file, seconds, version)
+    return f"[ -s {cluster_file} ] && {ask} 2>/dev/null; true"

@@ -12,7 +12,7 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand, operation
 
 from deploys import conduct, locking, model
-from deploys.foundationdb import config, screen, status
+from deploys.foundationdb import screen, status
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.operations import PATIENT_STATUS_SECONDS
 from deploys.foundationdb.status import Document
@@ -71,5 +71,5 @@ def _attempt(name: str, seconds: int) -> Document | None:
     try:
         return look_at_cluster(name, seconds)
     except Failure as problem:
-        say(f"{name}: {problem} ({config.FDBCLI})")
+        say(f"{name}: {problem}")
         return None

@@ -34,6 +34,7 @@ class HostSeen:
     :param external: versions among the client's further libraries
     :param follows: its client speaks one version only, and follows the servers: a backup agent
     :param free_bytes: space left for another version
+    :param peers: address:port of those whose connections its fdbserver processes hold
     """
 
     releases: Mapping[str, frozenset[str]]
@@ -43,20 +44,19 @@ class HostSeen:
     external: frozenset[str] = frozenset()
     follows: bool = False
     free_bytes: int = 0
+    peers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Seen:
     """Everything that a plan is made of. Hosts by name.
 
-    :param protocol: the protocol version that the staged target speaks; empty while it is not staged
     :param backup: seconds since the newest restorable point of the backup; None: there is no backup
     """
 
     document: Document | None
     servers: Mapping[str, HostSeen]
     clients: Mapping[str, HostSeen]
-    protocol: str = ""
     backup: float | None = None
 
 
@@ -70,7 +70,9 @@ class Target:
     :param limits: what healthy means, of one version or another
     :param needed_bytes: space that staging takes on a host
     :param problem: why the packages cannot be had; empty if they can
-    :param own: addresses of the servers and of those clients that follow them
+    :param own: addresses of the servers and of those clients that follow them, as they themselves do
+    :param ours: addresses of the inventory's other clients, which get the target's library in time
+    :param cut_off: go on where other clients would be cut off
     :param backup_seconds: how old the newest restorable point may be before a minor upgrade
     """
 
@@ -83,6 +85,8 @@ class Target:
     needed_bytes: int = 0
     problem: str = ""
     own: frozenset[str] = frozenset()
+    ours: frozenset[str] = frozenset()
+    cut_off: bool = False
     backup_seconds: float = 300
     everything: frozenset[str] = field(init=False)
 
@@ -137,6 +141,11 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
             )
     if under_way(seen, target):
         return
+    if strangers := [each for each in lagging(seen, target) if each.split(":")[0] not in target.ours]:
+        yield (
+            f"clients that are not in the inventory would be cut off: {', '.join(strangers)}; give them the "
+            f"library of {target.version}, too, or go on without them by --cut-off"
+        )
     for gate in status.judge(seen.document, target.limits).failing:
         if gate.name != "one version":
             yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
@@ -226,8 +235,7 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
         ]
         if behind:
             yield Step(f"clients first: {', '.join(behind)} load {version}, too", "clients_first", tuple(behind))
-        late = status.lagging_clients(seen.document, seen.protocol, target.own) if seen.protocol else []
-        if late or behind or not seen.protocol:
+        if behind or lagging(seen, target):
             yield Step(f"gate: every client speaks {version}", "clients_speak", waits=True)
         if seen.backup is None or seen.backup > target.backup_seconds:
             yield Step("a fresh backup is restorable", "backup", waits=True)
@@ -248,6 +256,22 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
     behind = [n for n, host in seen.clients.items() if host.external or host.running - {version} or n in link]
     if behind:
         yield Step(f"clean up: {', '.join(behind)} load {version} alone", "take_library", tuple(behind))
+
+
+def lagging(seen: Seen, target: Target) -> list[str]:
+    """Clients that could not talk to servers of the target: "address:port (the newest version that it speaks)".
+
+    One whose connection no server holds has gone, whatever the coordinators still list.
+    """
+    connected = frozenset().union(*(host.peers for host in seen.servers.values()))
+    found = []
+    for address, version in sorted(status.newest_versions(seen.document).items()):
+        host = address.split(":")[0]
+        if version == "Unknown" or address not in connected or host in target.own:
+            continue
+        if numbers(version)[:2] < numbers(target.version)[:2] and not (target.cut_off and host not in target.ours):
+            found.append(f"{address} ({version})")
+    return found
 
 
 def _old(seen: Seen, target: Target) -> list[str]:

@@ -112,13 +112,15 @@ def _head(cluster: str, seen: Mapping[str, Any]) -> list[str]:
         lines.append("  the database itself says no more than this; what its hosts say is below")
         return lines
     survives, recovery, data = seen["survives"], seen["recovery"], seen["data"]
+    # Data distribution's estimate, which begins at 0 and grows with what it samples.
+    stored = _bytes(data["kv_bytes"]) if data["kv_bytes"] else "no estimate yet"
     rate, lag, queue = seen["per_second"], seen["lag_seconds"], seen["queue_bytes"]
     return [
         *lines,
         f"  survives      the loss of {_show(survives['data'])} zones without losing data, "
         f"{_show(survives['availability'])} without losing availability",
         f"  recovery      {_show(recovery['state'])}, {_seconds(recovery['seconds_ago'])} ago",
-        f"  data          {_bytes(data['kv_bytes'])} ({_bytes(data['disk_bytes'])} on disks), "
+        f"  data          {stored} ({_bytes(data['disk_bytes'])} on disks), "
         f"{_show(data['state'])}; moving {_bytes(data['moving_bytes'])}, waiting {_bytes(data['waiting_bytes'])}",
         f"  lag           data {_seconds(lag['data'])}, durability {_seconds(lag['durability'])} (5 s is usual); "
         f"queues: log {_bytes(queue['log'])}, storage {_bytes(queue['storage'])}",

@@ -185,24 +185,17 @@ def bears(document: Document | None, limits: Limits) -> Health:
     return Health(tuple(gates))
 
 
-def lagging_clients(document: Document | None, protocol: str, own: Iterable[str]) -> list[str]:
-    """Clients that could not talk to servers of a protocol version: "address (its version)".
+def newest_versions(document: Document | None) -> dict[str, str]:
+    """{address:port: the newest version that it speaks} of clients, as coordinators list them.
 
-    Lists in `clients.supported_versions` are samples. `own`: addresses of hosts that follow the servers, as they
-    themselves do: a server is among its cluster's clients.
+    They list a client until its long poll ends, up to 600 s after it has gone (CLIENT_REGISTER_INTERVAL,
+    fdbserver/Coordination.actor.cpp). Lists are samples.
     """
-    ignored = frozenset(own)
-    found = []
-    for supported in _items(get(document, "cluster.clients.supported_versions")):
-        speaks = str(supported.get("protocol_version", ""))
-        version = str(supported.get("client_version", "Unknown"))
-        if version == "Unknown" or speaks >= protocol:
-            continue
-        for client in _items(supported.get("max_protocol_clients")):
-            address = str(client.get("address", ""))
-            if address.split(":")[0] not in ignored:
-                found.append(f"{address} ({version})")
-    return sorted(found)
+    return {
+        ":".join(str(client.get("address", "")).split(":")[:2]): str(supported.get("client_version", "Unknown"))
+        for supported in _items(get(document, "cluster.clients.supported_versions"))
+        for client in _items(supported.get("max_protocol_clients"))
+    }
 
 
 def _gates(document: Document, limits: Limits) -> Iterator[Gate]:

@@ -39,6 +39,8 @@ EXTERNAL = "/opt/foundationdb/clients"
 ON_SERVERS = f"""
 sed -n 's|^command = {config.RELEASES}/\\([^/]*\\)/.*|configured \\1|p' {config.CONF} 2>/dev/null
 for pid in $(pidof fdbmonitor); do echo "running $(readlink /proc/$pid/exe)"; done
+ss -Htnp state established |
+  sed -n 's/.* \\([0-9.]*:[0-9]*\\) *users:(("fdbserver".*/peer \\1/p' | sort -u
 """
 ON_CLIENTS = f"""
 ls {EXTERNAL}/*.so 2>/dev/null | sed 's|^|external |'
@@ -51,7 +53,7 @@ for pid in $(pidof backup_agent); do echo "running $(readlink /proc/$pid/exe)"; 
 class Upgrade:
     """`fdb upgrade VERSION`."""
 
-    def __init__(self, version: str, rolling: bool, procedure: str) -> None:
+    def __init__(self, version: str, rolling: bool, procedure: str, cut_off: bool = False) -> None:
         self.title = f"fdb upgrade {version}"
         self._cluster = model.cluster()
         self._data = self._cluster.group("fdb")[0].data
@@ -60,7 +62,7 @@ class Upgrade:
         if self._data["fdb_backup_url"]:
             clients = [*clients, backup.host(self._cluster)]
         self._clients = {host.name: host for host in clients if host.name not in self._servers}
-        self._target = self._make_target(version, rolling, procedure)
+        self._target = dataclasses.replace(self._make_target(version, rolling, procedure), cut_off=cut_off)
         self._first = next(iter(self._servers))
 
     def look(self) -> Seen:
@@ -68,7 +70,6 @@ class Upgrade:
             [*self._servers, *self._clients],
             lambda on: look_at_host(on, model.short_name(on.name) in self._servers),
         )
-        staged = [name for name in self._servers if self._target.version in seen[name].releases]
         return Seen(
             look_at_cluster(self._first),
             {name: seen[name] for name in self._servers if name in seen},
@@ -77,7 +78,6 @@ class Upgrade:
                 for name, host in self._clients.items()
                 if name in seen
             },
-            protocol=self._protocol(staged[0]) if staged else "",
             backup=self._backup_age(),
         )
 
@@ -102,6 +102,7 @@ class Upgrade:
             rolling=rolling,
             procedure=procedure,
             own=frozenset(host.address for host in [*self._servers.values(), *followers]),
+            ours=frozenset(host.address for host in self._clients.values()),
         )
         try:
             found = artifacts.resolve(version)
@@ -112,18 +113,14 @@ class Upgrade:
 
     # --- looking
 
-    def _protocol(self, host: str) -> str:
-        (on,) = conduct.hosts([host])
-        command = f"{config.release(self._target.version)}/bin/fdbcli --version"
-        found = re.search(r"protocol (\w+)", " ".join(conduct.run(on, command, "fdbcli --version")))
-        return found[1] if found else ""
-
     def _backup_age(self) -> float | None:
         """None: there is no backup, or nobody to ask."""
         if not self._data["fdb_backup_url"]:
             return None
-        (on,) = conduct.hosts([backup.host(self._cluster).name])
-        seen = backup_status.parse("\n".join(conduct.run(on, f"{backup.status_command()} || true", "backup")))
+        on = conduct.hosts([backup.host(self._cluster).name])
+        if not on:
+            return None
+        seen = backup_status.parse("\n".join(conduct.run(on[0], f"{backup.status_command()} || true", "backup")))
         return time.time() - seen.at if seen.running and seen.restorable else None
 
     # --- steps of both procedures
@@ -142,6 +139,7 @@ class Upgrade:
             sums = {remote: package.sha256 for remote, package in uploads.items()}
             script = operations.unpack_command(version, sums, [package.name for package in packages])
             conduct.run(on, exclusive(script), f"{version} cannot be staged", seconds=600)
+            conduct.install_files(on, "foundationdb-tools", config.tool_files())
 
         conduct.on_all(names, stage)
 
@@ -161,13 +159,14 @@ class Upgrade:
         conduct.on_all(names, lambda on: conduct.install_files(on, "foundationdb", link))
 
     def _bounce(self, entry: dict[str, Any]) -> None:
-        self._kill(fdbcli)
+        self._kill()
         wait_for(self._first, self._all_back, BOUNCE_SECONDS, "all processes run the new version")
 
-    def _kill(self, tool: Callable[..., str]) -> None:
+    def _kill(self, version: str = "") -> None:
+        """By the fdbcli of a version, or by the one that the servers understand."""
         (on,) = conduct.hosts([self._first])
         # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error.
-        conduct.run(on, tool("kill; kill all; sleep 1", seconds=30), "kill all processes")
+        conduct.run(on, fdbcli("kill; kill all; sleep 1", seconds=30, version=version), "kill all processes")
 
     def _all_back(self, seen: Document | None) -> bool:
         found = {p.endpoint: p.version for p in status.processes(seen)}
@@ -268,17 +267,11 @@ class Upgrade:
             self._restart_workers(on, host)
 
     def _clients_speak(self, entry: dict[str, Any]) -> None:
-        protocol = self._protocol(self._first)
-        late: list[str] = []
-
-        def good(seen: Document | None) -> bool:
-            late[:] = status.lagging_clients(seen, protocol, self._target.own)
-            return seen is not None and not late
-
-        try:
-            wait_for(self._first, good, self._data["fdb_health_seconds"], f"every client speaks {protocol}")
-        except Failure:
-            raise Failure(f"clients that would be cut off: {', '.join(late)}") from None
+        end = time.monotonic() + self._data["fdb_health_seconds"]
+        while late := plan.lagging(self.look(), self._target):
+            if time.monotonic() > end:
+                raise Failure(f"clients that would be cut off, though they were restarted: {', '.join(late)}")
+            time.sleep(POLL_SECONDS)
 
     def _backup(self, entry: dict[str, Any]) -> None:
         if not self._data["fdb_backup_url"]:
@@ -292,8 +285,7 @@ class Upgrade:
 
     def _bounce_old(self, entry: dict[str, Any]) -> None:
         (on,) = conduct.hosts([self._first])
-        old = conduct.fact(on, Installation).current
-        self._kill(lambda *a, **k: fdbcli(*a, **k).replace(config.FDBCLI, f"{config.release(old)}/bin/fdbcli"))
+        self._kill(conduct.fact(on, Installation).current)
 
     def _stragglers(self, entry: dict[str, Any]) -> None:
         try:
@@ -314,8 +306,7 @@ class Upgrade:
             time.sleep(POLL_SECONDS)
 
     def _by_new_tool(self) -> Document | None:
-        new = f"{config.release(self._target.version)}/bin/fdbcli"
-        return look_at_cluster(self._first, tool=new)
+        return look_at_cluster(self._first, version=self._target.version)
 
     def _of_target(self, on: Any) -> Host:
         """A host whose data name the target's version."""
@@ -332,11 +323,14 @@ def look_at_host(on: Any, is_server: bool) -> HostSeen:
 
 def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
     """What `ON_SERVERS` or `ON_CLIENTS` print, with what the fact says."""
-    found: dict[str, set[str]] = {"configured": set(), "running": set(), "external": set(), "free": {"0"}}
+    found: dict[str, set[str]] = {"configured": set(), "running": set(), "external": set(), "peer": set()}
+    free = "0"
     for line in lines:
         kind, _, rest = line.strip().partition(" ")
         if kind == "free":
-            found[kind] = {rest.strip()}
+            free = rest.strip()
+        elif kind == "peer":
+            found[kind].add(rest)
         elif kind in found and (version := re.search(r"\d+\.\d+\.\d+", rest)):
             found[kind].add(version[0])
     return HostSeen(
@@ -345,14 +339,18 @@ def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
         configured=next(iter(found["configured"]), ""),
         running=frozenset(found["running"]),
         external=frozenset(found["external"]),
-        free_bytes=int(next(iter(found["free"]))),
+        free_bytes=int(free),
+        peers=frozenset(found["peer"]),
     )
 
 
-def look_at_cluster(host: str, seconds: int = 10, tool: str = config.FDBCLI) -> Document | None:
-    """`status json` by way of a host, within `seconds`; None where it gives no document. Raises Failure."""
+def look_at_cluster(host: str, seconds: int = 10, version: str = "") -> Document | None:
+    """`status json` by way of a host, within `seconds`; None where it gives no document. Raises Failure.
+
+    :param version: of the fdbcli that asks; empty: the one that the servers understand
+    """
     (on,) = conduct.hosts([host])
-    command = status_command(seconds=seconds).replace(config.FDBCLI, tool)
+    command = status_command(seconds=seconds, version=version)
     return status.parse("\n".join(conduct.run(on, command, "status json", seconds + 30)))
 
 

@@ -144,7 +144,6 @@ def exporter_files(cluster: Cluster, database: Database | None) -> dict[str, Fil
     conf: dict[str, Any] = {
         "store": f"http://127.0.0.1:{data['metrics_http_port']}/api/v1/import/prometheus",
         "hosts": [(host.name, _group(host)) for host in reporting(cluster)],
-        "fdbcli": None,
         "etcd": {
             "members": {
                 host.name: f"https://{host.address}:{host.data['etcd_client_port']}"
@@ -157,8 +156,11 @@ def exporter_files(cluster: Cluster, database: Database | None) -> dict[str, Fil
     }
     if database:
         limits = asdict(database.limits) | {"processes": sorted(database.limits.processes)}
-        fdbcli = [foundationdb.FDBCLI, "-C", EXPORTER_CLUSTER_FILE, "--no-status", "--timeout", "9"]
-        conf |= {"fdbcli": [*fdbcli, "--exec", "status json"], "limits": limits}
+        conf |= {
+            "tools": [foundationdb.RELEASE_SCRIPT, EXPORTER_CLUSTER_FILE],
+            "status": ["-C", EXPORTER_CLUSTER_FILE, "--no-status", "--timeout", "9", "--exec", "status json"],
+            "limits": limits,
+        }
     unit = render(
         TEMPLATES / "griddle-metrics-exporter.service.j2",
         conf=EXPORTER_CONF,

@@ -26,6 +26,7 @@ from deploys.foundationdb.status import MISSING, Document, Limits, get
 
 EVERY_SECONDS = 10
 ANSWER_SECONDS = 9
+TOOLS_SECONDS = 20  # at once, unless several minor versions are here, as during an upgrade
 POST_SECONDS = 3
 MEMBER_SECONDS = 3
 ALARMS = ("NOSPACE", "CORRUPT")
@@ -162,14 +163,21 @@ def ask_members(etcd: Mapping[str, Any]) -> dict[str, Any]:
         return {host: answer for host, answer in zip(etcd["members"], answers, strict=True) if answer}
 
 
-def ask(fdbcli: list[str]) -> Document | None:
-    """What FoundationDB says of itself; None where it says nothing in time."""
+def ask(tools: list[str], arguments: list[str]) -> Document | None:
+    """What FoundationDB says of itself; None where it says nothing in time.
+
+    :param tools: a command that prints the directory of the release whose tools the servers understand
+    """
     try:
-        done = subprocess.run(fdbcli, capture_output=True, text=True, timeout=ANSWER_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        release = _output(tools, TOOLS_SECONDS).strip()
+        return status.parse(_output([f"{release}/bin/fdbcli", *arguments], ANSWER_SECONDS))
+    except (OSError, subprocess.SubprocessError) as error:
         print(f"status json: {error}", file=sys.stderr)
         return None
-    return status.parse(done.stdout)
+
+
+def _output(command: list[str], seconds: float) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds).stdout
 
 
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # not by a proxy of the environment
@@ -187,7 +195,7 @@ def post(url: str, lines: Iterable[str]) -> None:
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
     limits = None
-    if config["fdbcli"]:
+    if "limits" in config:
         given = config["limits"]
         limits = Limits(
             **{
@@ -200,7 +208,7 @@ def main() -> None:
         started = time.monotonic()
         lines = list(expected(config["hosts"]))
         if limits:
-            lines += database(ask(config["fdbcli"]), limits)
+            lines += database(ask(config["tools"], config["status"]), limits)
         try:
             lines += alarms(ask_members(config["etcd"]))
         except OSError as error:  # certificates that cannot be read just now

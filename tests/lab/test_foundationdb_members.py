@@ -120,7 +120,8 @@ def test_a_renewed_certificate_is_served_without_a_restart(lab: LabUnderTest) ->
     ask = f"sudo openssl s_client -connect {address}:4500 {mine}"
     serial = f"{ask} </dev/null 2>/dev/null | openssl x509 -noout -serial; pgrep -x fdbserver"
     before = lab.ssh("fdb2", serial).stdout.split()
-    plain = f"timeout 10 {config.FDBCLI} -C {config.CLUSTER_FILE} --timeout 5 --no-status --exec 'get x'"
+    tool = f"{config.CURRENT}/bin/fdbcli -C {config.CLUSTER_FILE}"
+    plain = f"timeout 10 {tool} --timeout 5 --no-status --exec 'get x'"
     assert lab.ssh("fdb2", plain, check=False).returncode != 0
     Authority("lab", lab.checkout / ".griddle" / "clusters").renew("fdb2", address)
     lab.pyinfra(*APPLY, "component=foundationdb")

@@ -243,16 +243,13 @@ def test_a_minor_version_is_clients_first_then_backup_then_the_switch():
 
 def test_clients_that_have_both_libraries_are_left_alone():
     ready = client(OLD, MINOR, external=frozenset({MINOR}))
-    protocol = "fdb00b073000000"
-    found = actions(seen(None, server(OLD, MINOR), ready, protocol=protocol, backup=10.0), minor())
+    found = actions(seen(None, server(OLD, MINOR), ready, backup=10.0), minor())
     assert found[:2] == ["switch_command", "bounce_old"]
 
 
 def test_backup_agents_speak_one_version_and_follow_the_servers():
     agents = client(OLD, MINOR, follows=True)
-    found = seen(
-        None, server(OLD, MINOR), client(OLD, MINOR, external=frozenset({MINOR})), protocol="fdb00b073000000"
-    )
+    found = seen(None, server(OLD, MINOR), client(OLD, MINOR, external=frozenset({MINOR})))
     found = dataclasses.replace(found, clients={**found.clients, "metrics1": agents}, backup=10.0)
     steps = plan.upgrade(found, minor()).steps
     assert steps[0].action == "switch_command"
@@ -271,31 +268,58 @@ def test_the_longer_procedure_can_be_asked_for():
     assert "clients_first" in actions(seen(), target(procedure="minor"))
 
 
-def test_lagging_clients_are_named():
-    lagging = document("healthy")
-    lagging["cluster"]["clients"] = {
+def with_clients(*connected: str, **more) -> Seen:
+    """A worker of app1, a stranger, a server and somebody unknown of the old version; a worker of both."""
+    document_ = document("healthy")
+    document_["cluster"]["clients"] = {
         "supported_versions": [
             {
-                "client_version": "7.3.77",
-                "protocol_version": "fdb00b073000000",
-                "max_protocol_clients": [{"address": "192.0.2.21:4711"}, {"address": "192.0.2.31:5000"}],
+                "client_version": OLD,
+                "max_protocol_clients": [
+                    {"address": f"{each}:tls"} for each in (WORKER, STRANGER, "192.0.2.31:5000")
+                ],
             },
-            {
-                "client_version": "Unknown",
-                "protocol_version": "",
-                "max_protocol_clients": [{"address": "192.0.2.99:1"}],
-            },
-            {
-                "client_version": "7.4.6",
-                "protocol_version": "fdb00b074000000",
-                "max_protocol_clients": [{"address": "192.0.2.22:4711"}],
-            },
+            {"client_version": "Unknown", "max_protocol_clients": [{"address": "192.0.2.98:1"}]},
+            {"client_version": MINOR, "max_protocol_clients": [{"address": "192.0.2.22:4711"}]},
         ]
     }
-    own = {f"192.0.2.{n}" for n in range(31, 36)}
-    assert status.lagging_clients(lagging, "fdb00b074000000", own) == ["192.0.2.21:4711 (7.3.77)"]
-    assert status.lagging_clients(lagging, "fdb00b073000000", own) == []
-    assert status.lagging_clients(None, "fdb00b074000000", own) == []
+    found = seen(document_, server(OLD, MINOR), client(OLD, MINOR, external=frozenset({MINOR})), backup=10.0)
+    first = dataclasses.replace(found.servers["fdb1"], peers=frozenset({"192.0.2.31:5000", *connected}))
+    return dataclasses.replace(found, servers={**found.servers, "fdb1": first})
+
+
+WORKER, STRANGER = "192.0.2.21:4711", "192.0.2.99:5022"
+OF_INVENTORY = {
+    "own": frozenset(f"192.0.2.{n}" for n in range(31, 36)),
+    "ours": frozenset({"192.0.2.21", "192.0.2.22"}),
+}
+
+
+def test_a_client_that_is_only_listed_any_more_holds_nothing_up():
+    gone = with_clients()
+    assert plan.lagging(gone, minor(**OF_INVENTORY)) == []
+    assert actions(gone, minor(**OF_INVENTORY))[0] == "switch_command"
+
+
+def test_a_worker_with_the_old_library_alone_is_waited_for():
+    found = with_clients(WORKER)
+    assert plan.lagging(found, minor(**OF_INVENTORY)) == [f"{WORKER} ({OLD})"]
+    assert actions(found, minor(**OF_INVENTORY))[0] == "clients_speak"
+    assert plan.lagging(found, target(procedure="minor", **OF_INVENTORY)) == []  # the same minor speaks to it
+
+
+def test_a_stranger_that_would_be_cut_off_is_named_before_anything_changes():
+    found = with_clients(STRANGER)
+    said = refusals(found, minor(**OF_INVENTORY))
+    assert f"{STRANGER} ({OLD})" in said and "--cut-off" in said
+    assert actions(found, minor(**OF_INVENTORY, cut_off=True))[0] == "switch_command"
+    # It is no leave to cut off one's own.
+    assert actions(with_clients(STRANGER, WORKER), minor(**OF_INVENTORY, cut_off=True))[0] == "clients_speak"
+    # What was begun is finished: who is cut off by then is so already.
+    switched = dataclasses.replace(
+        found, servers={name: dataclasses.replace(host, configured=MINOR) for name, host in found.servers.items()}
+    )
+    assert not plan.upgrade(switched, minor(**OF_INVENTORY)).refusals
 
 
 # --- refusals
@@ -370,6 +394,7 @@ def test_a_host_is_read():
         "external /opt/foundationdb/clients/libfdb_c_7.4.6.so",
         f"running /opt/foundationdb/{NEW}/lib/libfdb_c.so",
     ]
+    assert parse_host(installed, ["peer 192.0.2.21:4711"]).peers == {"192.0.2.21:4711"}
     found = parse_host(installed, lines)
     assert (found.external, found.running, found.configured) == (frozenset({MINOR}), frozenset({NEW}), "")
 
