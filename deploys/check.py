@@ -40,8 +40,6 @@ FILES_OF = {
     "fdb_backup.py": frozenset(),
     "fdb_restore.py": frozenset(),
     "fdb_members.py": frozenset(),  # but for a host that joins
-    "etcd_members.py": frozenset(),
-    "etcd_restore.py": frozenset(),
 }
 
 
