@@ -190,11 +190,12 @@ def _member(said: Mapping[str, Any]) -> Member:
 def _status(said: Mapping[str, Any], quota: int) -> Status | None:
     if "header" not in said:
         return None
-    # `errors` holds alarms of this member as `memberID:1 alarm:NOSPACE `, and that there is no leader
+    # `errors` holds the alarms of all members as `memberID:1 alarm:NOSPACE `, and that there is no leader
     errors = [str(error).strip() for error in said.get("errors", ())]
-    alarms = [error.partition("alarm:")[2].strip() for error in errors if "alarm:" in error]
+    own = int(said["header"].get("member_id", 0))
+    mine = f"memberID:{own} alarm:"
     return Status(
-        id=int(said["header"].get("member_id", 0)),
+        id=own,
         leader=int(said.get("leader", 0)),
         version=said.get("version", ""),
         revision=int(said["header"].get("revision", 0)),
@@ -202,7 +203,7 @@ def _status(said: Mapping[str, Any], quota: int) -> Status | None:
         size=int(said.get("dbSize", 0)),
         in_use=int(said.get("dbSizeInUse", 0)),
         quota=quota,
-        alarms=tuple(alarms),
+        alarms=tuple(error.removeprefix(mine) for error in errors if error.startswith(mine)),
         errors=tuple(error for error in errors if "alarm:" not in error),
     )
 
