@@ -18,6 +18,7 @@ CONF = "/etc/etcd/etcd.yaml"
 DATA = "/var/lib/etcd"  # holds a directory named after the cluster
 SNAPSHOTS = "/var/lib/etcd-snapshots"
 ASIDE = "/var/lib/etcd-aside"  # the data that a host had last when it was taken out or restored
+RESTORE = "/var/lib/etcd-restore"  # what a restore brings and notes, until its end
 UNIT = "etcd.service"
 TIMER = "griddle-etcd-snapshot.timer"
 # The unit starts with CONF, which never begins a cluster; with FIRST_CONF as long as FIRST says so: until it has

@@ -73,6 +73,11 @@ def has_leader(seen: Seen) -> bool:
 
 def judge(seen: Seen, hosts: Hosts) -> Verdict:
     """What an apply may do, by what its hosts say."""
+    if restoring := [host for host, each in seen.items() if each.restoring]:
+        return Verdict(
+            (f"a restore of etcd was begun and has not come to its end on {', '.join(restoring)}: "
+             "./griddle etcd restore goes on",)
+        )  # fmt: skip
     live = clusters(seen)
     if len(live) > 1:
         said = "; ".join(f"{cluster:x} on {', '.join(on)}" for cluster, on in sorted(live.items()))
@@ -112,6 +117,11 @@ def _differences(listed: Sequence[Member], hosts: Hosts) -> Iterator[str]:
         yield (
             f"etcd's members are {_names(listed, hosts)}, and group etcd has {', '.join(hosts.group)}."
             f"{alone if max(len(gone), len(new)) > 1 else ' To replace a member:'} ./griddle etcd replace {one}"
+        )
+    elif gone and unfinished:
+        yield (
+            f"{unfinished[0]} is about to become a member in the place of {gone[0]}: ./griddle etcd replace "
+            f"{gone[0]} {unfinished[0]} goes on"
         )
     elif new:
         yield f"{are(new)} in group etcd and no member of it: ./griddle etcd add {' '.join(new)}"

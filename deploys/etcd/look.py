@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploys.etcd.config import CONF, DATA, ETCD_PKI, SNAPSHOTS
+from deploys.etcd.config import CONF, DATA, ETCD_PKI, RESTORE, SNAPSHOTS
 
 ASK_SECONDS = 5
 OPERATION = "/griddle/operations/current"  # deploys/announcement.py's KEY
@@ -65,6 +65,7 @@ class Found:
     :param endpoints: addresses of etcd that the host's services were given by the last apply
     :param snapshots: paths, the oldest first
     :param operation: the one that is announced, by this member
+    :param restoring: a restore was begun here, and its end has not been reached
     """
 
     data: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class Found:
     endpoints: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
     operation: Mapping[str, Any] | None = None
+    restoring: bool = False
 
     @property
     def answers(self) -> bool:
@@ -99,6 +101,7 @@ def command(root: str = "") -> str:
             f"for d in {root}{DATA}/*; do",
             '  ! ls "$d"/member/wal/*.wal >/dev/null 2>&1 || echo "data ${d##*/}"; done',
             "systemctl show -p ActiveState,UnitFileState etcd.service 2>/dev/null | sed 's/^/unit /'",
+            f"[ ! -e {root}{RESTORE}/begun ] || echo restoring",
             f"ls -1 {root}{SNAPSHOTS}/*.db 2>/dev/null | sed 's/^/snapshot /'",
             f"[ ! -r {root}/etc/griddle/griddle.json ] ||"
             f" {{ printf 'griddle '; tr -d '\\n' < {root}/etc/griddle/griddle.json; echo; }}",
@@ -142,6 +145,8 @@ def parse(lines: Iterable[str]) -> Found:
             data.append(rest)
         elif word == "snapshot":
             snapshots.append(rest)
+        elif word == "restoring":
+            values["restoring"] = True
         elif word == "unit":
             key, _, value = rest.partition("=")
             unit[key] = value

@@ -3,12 +3,13 @@
 Members that are left are stopped; of what they hold and of the snapshots, what has come farthest becomes the data
 of every host of the group, as a cluster of another id, so that a member of the old one that comes back is nobody
 to it. What was chosen, with its checksum, is written down on every host first: whoever goes on after an
-interruption takes the same.
+interruption takes the same. A note that was left when the end of an earlier restore was interrupted is not gone on
+with: the cluster has taken writes since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from deploys.conduct import Plan, Step
@@ -64,8 +65,22 @@ def plan(seen: Looked, hosts: Hosts, wanted: str = "") -> Plan:
     return Plan(refusals=refusals) if refusals else Plan(steps=tuple(_steps(seen, hosts, wanted)))
 
 
-def begun(seen: Looked) -> str:
-    """The checksum of what an earlier run has begun to restore."""
+def begun(seen: Looked, group: Iterable[str]) -> str:
+    """The checksum of what an earlier run has begun to restore; "" if nothing is under way."""
+    return "" if left_over(seen, group) else _noted(seen)
+
+
+def left_over(seen: Looked, group: Iterable[str]) -> bool:
+    """What is written down is of a restore that is over.
+
+    It is written down on all hosts before the first is restored, and removed only after all have served: where one
+    is done and another knows nothing of it, that was the end, or the other's disk was lost since.
+    """
+    stages = [seen.stages.get(name, Stage()) for name in group]
+    return any(stage.done for stage in stages) and not all(stage.begun for stage in stages)
+
+
+def _noted(seen: Looked) -> str:
     return next((stage.begun for stage in seen.stages.values() if stage.begun), "")
 
 
@@ -88,11 +103,13 @@ def _refusals(seen: Looked, hosts: Hosts, wanted: str) -> Iterator[str]:
         yield f"{are(seen.alive)} not reached by SSH, but by other members: it is not lost"
         return
     stage = next((stage for stage in seen.stages.values() if stage.begun), None)
-    if stage:
+    if stage and not left_over(seen, hosts.group):
         if set(stage.group) != set(hosts.group):
             yield f"a restore on {', '.join(stage.group)} was begun: make group etcd so again, and end that first"
         return
     if has_leader(seen.found):
+        if stage:
+            return  # what is left of it is removed
         yield "etcd has a leader, so a majority works; for a lost member there is ./griddle etcd replace OLD NEW"
         return
     listed = members(seen.found)
@@ -112,7 +129,7 @@ def _steps(seen: Looked, hosts: Hosts, wanted: str) -> Iterator[Step]:
     if has_leader(seen.found):
         yield end  # a majority works with what was restored, and may have taken writes since
         return
-    what = begun(seen)
+    what = begun(seen, hosts.group)
     stages = {name: seen.stages[name] for name in hosts.group}
     todo = [name for name, stage in stages.items() if not what or stage.done != what]
     restored = set(stages) - set(todo)

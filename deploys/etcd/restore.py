@@ -20,7 +20,7 @@ from deploys.etcd.recovery import Copy, Looked, Stage
 from deploys.shell import exclusive, upload_path
 from ops.errors import Failure, UserError
 
-WORK = "/var/lib/etcd-restore"
+WORK = config.RESTORE
 COPY_SECONDS = 1800
 _STOP = f"systemctl disable --now --quiet {config.UNIT} {config.TIMER} 2>/dev/null"
 
@@ -60,7 +60,11 @@ class Restore:
 
     def _choose(self, entry: dict[str, Any], wanted: str) -> None:
         seen = self.look()
-        checksum = recovery.begun(seen)
+        if recovery.left_over(seen, self._hosts.group):
+            script = exclusive(f"rm -f {WORK}/begun && rm -f {WORK}/done {WORK}/aside")  # in this order
+            conduct.on_all(self._hosts.group, lambda on: conduct.run(on, script, "forget an earlier restore"))
+            seen = self.look()
+        checksum = recovery.begun(seen, self._hosts.group)
         if not checksum:
             copy = recovery.chosen(seen, wanted)
             if copy is None:
@@ -77,7 +81,7 @@ class Restore:
 
     def _bring(self, entry: dict[str, Any]) -> None:
         seen = self.look()
-        checksum = recovery.begun(seen)
+        checksum = recovery.begun(seen, self._hosts.group)
         have = [name for name in self._hosts.group if seen.stages[name].has == checksum]
         if not have:
             every = [copy for stage in seen.stages.values() for copy in stage.copies if copy.checksum == checksum]
@@ -93,7 +97,7 @@ class Restore:
             entry["bytes"] = local.stat().st_size
 
     def _restore(self, entry: dict[str, Any], name: str) -> None:
-        checksum = recovery.begun(self.look())
+        checksum = recovery.begun(self.look(), self._hosts.group)
         self._on(name, restore_command(self._cluster.name, name, self._hosts.group, checksum))
 
     def _start(self, entry: dict[str, Any]) -> None:
@@ -109,7 +113,7 @@ class Restore:
 
     def _end(self, entry: dict[str, Any]) -> None:
         self._ended = True
-        script = exclusive(f"rm -rf {WORK}")
+        script = exclusive(f"rm -f {WORK}/begun && rm -rf {WORK}")  # killed between, it is seen as over
         conduct.on_all(look_at_hosts(), lambda on: conduct.run(on, script, "remove what was restored from"))
 
     # --- what they are made of

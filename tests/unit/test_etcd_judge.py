@@ -139,6 +139,12 @@ def test_what_debian_s_own_unit_has_left_is_no_cluster():
             "abc",
             "c is about to become a member: ./griddle etcd add c goes on",
         ),
+        (
+            {name: serving(name, members=(*listed("abc"), LEARNER)) for name in "abc"} | {"d": Found()},
+            "abd",
+            "d is about to become a member in the place of c: ./griddle etcd replace c d goes on",
+        ),
+        (cluster(b=serving("b", restoring=True)), "abc", "not come to its end on b: ./griddle etcd restore"),
         # others
         ({"a": Found()}, "abc", "a new etcd begins on all its hosts at once, and b, c took no part"),
         (

@@ -33,6 +33,14 @@ def test_a_bare_host_has_nothing(tmp_path: Path) -> None:
     assert look.OPERATION == announcement.KEY
 
 
+def test_a_restore_that_has_not_come_to_its_end_is_seen(tmp_path: Path) -> None:
+    etcds = Etcds(tmp_path)
+    note = etcds.root("a") / "var/lib/etcd-restore/begun"
+    note.parent.mkdir(parents=True)
+    note.write_text("22 a b c\n")
+    assert etcds.look("a") == Found(restoring=True)
+
+
 def test_members_and_what_each_says_of_itself(etcds: Etcds) -> None:
     etcds.bootstrap("a", "b", "c")
     etcds.ctl("a", "put", look.OPERATION, json.dumps({"operation": "etcd snapshot", "owner": "x@y"}))

@@ -73,6 +73,16 @@ def test_nothing_is_restored_over_a_majority_that_works_again():
     assert actions(looked(working, **half_removed)) == ["end"]
 
 
+def test_what_the_end_of_an_earlier_restore_has_left_is_not_restored_again():
+    """It is old: the cluster has taken writes since, which a still holds."""
+    old = replace(BEGUN, begun="11", has="11", done="11")
+    seen = looked({"a": WAITS, "d": Found(), "e": Found()}, a=old)
+    assert recovery.left_over(seen, GROUP) and recovery.begun(seen, GROUP) == ""
+    assert actions(seen) == ["stop", *ALL]  # a's member, with what it holds, as well
+    assert actions(looked(STOPPED, a=replace(old, begun="", copies=(OWN,)))) == ALL
+    assert recovery.begun(looked(STOPPED, a=BEGUN), GROUP) == "22"  # one that has just been chosen
+
+
 @pytest.mark.parametrize(
     ("seen", "group", "expected"),
     [
