@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Two processes, see tests/conftest.py: lab tests mostly wait, and unit tests are done beside them.
-SIDE_BY_SIDE = ("-n", "2", "--dist", "loadgroup")
+SIDE_BY_SIDE = ("-n", "2")
 
 
 def command(checkout: Path, arguments: Sequence[str]) -> list[str]:

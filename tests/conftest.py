@@ -4,11 +4,10 @@
 processes (ops/testing.py): one for the lab, one for the rest.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
 import pytest
-
-LAB = Path(__file__).parent / "lab"
+from xdist.scheduler import LoadScopeScheduling
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,9 +15,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--long"):
-        long = [item for item in items if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("lab" if LAB in item.path.parents else "rest"))
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
+class LabBesideTheRest(LoadScopeScheduling):
+    """All lab tests in one process, because they share labs; all others in the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "lab" if nodeid.startswith("tests/lab/") else "rest"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LabBesideTheRest:
+    return LabBesideTheRest(config, log)

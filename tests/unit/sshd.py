@@ -1,116 +1,67 @@
-"""An SSH server on loopback that runs commands, by way of a path that can be cut or closed."""
+"""A real sshd on loopback, as the user who runs the tests, and what a client needs to log in to it."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
+import getpass
+import os
+import shutil
 import subprocess
-import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import paramiko
+from ops.process import die_with_parent
+from tests.unit.stores import free_port, listens, wait_until
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 
 
-class Server:
-    """`cut`: what is sent goes nowhere and nothing says so, on old and new connections. `close`: they end.
-
-    :ivar mute: a client's next channel is never opened
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.key = directory / "key"
-        paramiko.RSAKey.generate(2048).write_private_key_file(str(self.key))
-        self._host_key = paramiko.RSAKey.generate(2048)
-        self.mute = False
-        self.connections = 0
-        self._cut = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        self._cut.set()
-
-    def heal(self) -> None:
-        self._cut.clear()
-        self.close()  # what was swallowed is lost to those connections
-
-    def close(self) -> None:
-        opened, self._open = self._open, []
-        for each in opened:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def stop(self) -> None:
-        self._listener.close()
-        self.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            near, far = socket.socketpair()
-            self._open += [client, near]
-            for source, target in ((client, near), (near, client)):
-                threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
-            transport = paramiko.Transport(far)
-            transport.add_server_key(self._host_key)
-            threading.Thread(target=self._serve, args=(transport,), daemon=True).start()
-
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                if not self._cut.is_set():
-                    target.sendall(data)
-        except OSError:
-            pass
-        for each in (source, target):
-            each.close()
-
-    def _serve(self, transport: paramiko.Transport) -> None:
-        try:
-            transport.start_server(server=_Session(self))
-        except (paramiko.SSHException, EOFError):
-            return
+def missing() -> str | None:
+    return None if SSHD else "there is no sshd (Debian package openssh-server)"
 
 
-class _Session(paramiko.ServerInterface):
-    def __init__(self, server: Server) -> None:
-        self._server = server
+@dataclass(frozen=True)
+class Sshd:
+    port: int
+    key: Path
+    log: Path
+    """A line for each who has logged in."""
 
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        return paramiko.AUTH_SUCCESSFUL
 
-    def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
+@contextlib.contextmanager
+def sshd(directory: Path) -> Iterator[Sshd]:
+    """One that takes our key alone, for as long as the block lasts."""
+    made = Sshd(free_port(), directory / "key", directory / "sshd.log")
+    for key in (made.key, directory / "host_key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    (directory / "key.pub").rename(directory / "authorized_keys")
+    Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
+    settings = {
+        "ListenAddress": "127.0.0.1", "Port": made.port, "HostKey": directory / "host_key", "PidFile": "none",
+        "AuthorizedKeysFile": directory / "authorized_keys", "StrictModes": "no", "UsePAM": "no",
+        "PasswordAuthentication": "no", "LogLevel": "VERBOSE", "AllowTcpForwarding": "yes",
+        "PermitRootLogin": "prohibit-password",
+    }  # fmt: skip
+    (directory / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    process = subprocess.Popen(
+        [SSHD, "-D", "-f", directory / "sshd_config", "-E", made.log], preexec_fn=die_with_parent
+    )
+    try:
+        wait_until("sshd listens", lambda: listens(made.port))
+        yield made
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
 
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        while self._server.mute:
-            threading.Event().wait(0.1)
-        return paramiko.OPEN_SUCCEEDED
 
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
-        return True
-
-    def _run(self, channel: paramiko.Channel, command: str) -> None:
-        # The tests' user may be nobody who could sudo, and need not.
-        process = subprocess.Popen(
-            ["sh", "-c", f'sudo() {{ while [ "${{1#-}}" != "$1" ]; do shift; done; "$@"; }}; {command}'],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            taken = b""
-            while data := channel.recv(65536):
-                taken += data
-            channel.sendall(process.communicate(taken)[0])
-            channel.send_exit_status(process.returncode)
-            channel.close()
-        except (OSError, EOFError):
-            process.kill()
-            process.wait()
+def client_config(server: Sshd, directory: Path, **hosts: str) -> Path:
+    """An ssh_config that knows such hosts: {alias: its own lines}."""
+    text = "".join(f"Host {name}\n{lines}\n" for name, lines in hosts.items())
+    common = (
+        f"Host *\nUser {getpass.getuser()}\nIdentityFile {server.key}\nIdentitiesOnly yes\n"
+        f"UserKnownHostsFile {directory / 'known_hosts'}\nStrictHostKeyChecking accept-new\n"
+    )
+    path = directory / "ssh_config"
+    path.write_text(text + common)
+    return path

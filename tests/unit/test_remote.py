@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.sshd import Server
+from tests.unit.lost_ssh import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = """
