@@ -31,6 +31,7 @@ from ops.progress import say
 FILE = "/run/griddle-operator"
 LEASE_SECONDS = 15
 RENEW_SECONDS = 4
+END_SECONDS = 5  # for renewals that are under way when it is given back
 # A run's children (the applies of `pki rotate`) are not another run: they find its token here.
 VARIABLE = "GRIDDLE_LOCK"
 WAIT_VARIABLE = "GRIDDLE_LOCK_WAIT"  # --lock-wait of ./griddle, for all that it starts
@@ -52,8 +53,9 @@ class Lock:
         self._ended = threading.Event()
         self._inherited = os.environ.get(VARIABLE) == token
         os.environ[VARIABLE] = token
-        for host in granted:
-            threading.Thread(target=self._keep, args=(host,), daemon=True).start()
+        self._keepers = [threading.Thread(target=self._keep, args=(host,), daemon=True) for host in granted]
+        for keeper in self._keepers:
+            keeper.start()
 
     def check(self) -> None:
         """Raises Failure if the lease may have ended: another run may have begun."""
@@ -69,6 +71,9 @@ class Lock:
     def release(self) -> None:
         """Gives it back at once, if it is this process's own. What cannot be told ends by itself."""
         self._ended.set()
+        end = now() + END_SECONDS
+        for keeper in self._keepers:  # one that comes after it was given back would take it again
+            keeper.join(max(0, end - now()))
         if self._inherited:
             return
         os.environ.pop(VARIABLE, None)
@@ -226,8 +231,8 @@ def take_over(token: str, document: Document, over: str = "") -> str:
             f'case $token in {token}|"{over}") ;; *) [ "$now" -ge "$ends" ] || {_SHOW} ;; esac',
             f'[ "$token" = {token} ] || document={shlex.quote(json.dumps(document))}',
             # A second more than the holder counts: both clocks are cut off to whole ones.
-            f"printf '%s %s\\n%s\\n' $((now + {LEASE_SECONDS + 1})) {token} \"$document\" > {FILE}.new",
-            f"mv -f {FILE}.new {FILE}",
+            f"printf '%s %s\\n%s\\n' $((now + {LEASE_SECONDS + 1})) {token} \"$document\" > {FILE}.new &&"
+            f" mv -f {FILE}.new {FILE}",
         ]
     )
 

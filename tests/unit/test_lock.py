@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -173,6 +174,28 @@ def test_where_few_hosts_answer_it_is_said_and_those_few_count(hosts, capsys):
         lock.take("another", HOSTS, hosts)
     assert not hosts.file("app1").exists()
     held.release()
+
+
+def test_a_renewal_that_is_under_way_does_not_take_it_again_after_its_end(hosts):
+    under_way = threading.Event()
+
+    def slow(host: str, script: str) -> list[str]:
+        if threading.current_thread() is not threading.main_thread() and host == "app2":
+            under_way.set()
+            time.sleep(0.5)
+        return hosts(host, script)
+
+    held = lock.take("first", HOSTS, slow)
+    assert under_way.wait(5)
+    held.release()
+    time.sleep(1)
+    assert not any(hosts.file(host).exists() for host in HOSTS)
+
+
+def test_a_host_that_cannot_write_it_down_does_not_grant_it(tmp_path):
+    (tmp_path / Path(lock.FILE).name).with_suffix(".new").symlink_to("/dev/full")
+    script = lock.take_over("ada", {}).replace("/run/", f"{tmp_path}/")
+    assert subprocess.run(["sh", "-c", script], capture_output=True).returncode != 0
 
 
 @pytest.mark.parametrize("content", ["", "\n", "soon\n", "99999999999\n", 'x y\n{"operation'])
