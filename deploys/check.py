@@ -29,7 +29,6 @@ COMPONENTS = {path.parent.name for path in Path(__file__).parent.glob("*/deploy.
 
 # Where the kernel takes a port for an outgoing connection, if no profile says otherwise (ip-sysctl).
 OUTGOING_PORTS = "32768 60999"
-SHOWN_CHARACTERS = 80  # of a value that is refused
 
 # Of which components a deploy needs the files, where it is not all of them: to look at a cluster or to mend it, a
 # machine needs neither a release nor packages.
@@ -96,12 +95,16 @@ def _values(cluster: Cluster) -> Iterator[str]:
         yield from _host_values(host)
     for key, setting in SETTINGS.items():
         if setting.scope == CLUSTER:
-            by_value: dict[str, list[str]] = defaultdict(list)
+            by_value: list[tuple[Any, list[str]]] = []  # what is shown may be a part of it, or nothing
             for host in cluster.hosts.values():
                 if key in host.data:
-                    by_value[_shown(key, host.data[key])].append(host.name)
+                    value = host.data[key]
+                    names = next((names for known, names in by_value if known == value), None)
+                    if names is None:
+                        by_value.append((value, names := []))
+                    names.append(host.name)
             if len(by_value) > 1:
-                differing = "; ".join(f"{value} on {', '.join(names)}" for value, names in by_value.items())
+                differing = "; ".join(f"{_shown(key, value)} on {', '.join(names)}" for value, names in by_value)
                 yield f"{key} is the cluster's, the same on all hosts, and differs: {differing}"
 
 
@@ -126,11 +129,7 @@ def _shown(key: str, value: Any) -> str:
     """A value in an error: on one line, not too long, and no secret."""
     if SETTINGS[key].secret and value:
         return "(a secret)"
-    try:
-        text = repr(value)
-    except ValueError:  # an int of more digits than Python spells out
-        text = f"(a long {type(value).__name__})"
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+    return forms.shown(value)
 
 
 def _agreement(cluster: Cluster) -> Iterator[str]:

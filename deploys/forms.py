@@ -24,6 +24,18 @@ KEY_TYPES = (
 )
 
 
+SHOWN_CHARACTERS = 80
+
+
+def shown(value: Any) -> str:
+    """A value of any type in an error: on one line, and not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an int of more digits than Python spells out, or whatever somebody's class does
+        text = f"(a long {type(value).__name__})" if isinstance(value, int) else f"(a {type(value).__name__})"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
 @dataclass(frozen=True)
 class Fault:
     """A value that does not fit. `where`: its place within a list or mapping, such as "[2]"; else ""."""
@@ -35,7 +47,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Form:
-    """`words` ends the sentence "it must be ..."; `fits` may raise ValueError for no."""
+    """`words` ends the sentence "it must be ..."; `fits` may raise for no."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -44,7 +56,7 @@ class Form:
         """Nothing where the value fits."""
         try:
             fits = self.fits(value)
-        except ValueError:
+        except Exception:  # ValueError, or whatever a value's own class does
             fits = False
         if not fits:
             yield Fault(where, value, self.words)
@@ -80,7 +92,7 @@ class MapOf:
             return
         for key, item in value.items():
             yield from self.key.faults(key, f"{where}, a key")
-            yield from self.value.faults(item, f"{where}[{key!r}]")
+            yield from self.value.faults(item, f"{where}[{shown(key)}]")
 
 
 AnyForm = Form | ListOf | MapOf

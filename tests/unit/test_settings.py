@@ -80,6 +80,37 @@ def test_any_value_at_any_key_is_taken_or_refused_by_one_line_each(key, value, b
     json.dumps([*data.rows(model.from_file(Path("prod.py"), inventory(**own), overrides))], default=repr)
 
 
+class Odd:
+    """What somebody's inventory may hold: it is Python."""
+
+    def __repr__(self):
+        return "several\nlines"
+
+
+@pytest.mark.parametrize("value", [Odd(), [Odd()], {10**5000: 1}, [10**5000], "a\u2028b", print, set()], ids=type)
+@pytest.mark.parametrize("key", ["proxy_lane", "base_data_disks", "app_slots", "firewall_ssh_from", "fdb_knobs"])
+def test_so_is_what_only_a_program_can_make(key, value):
+    lines = check.refused(Path("prod.py"), inventory(**{key: value}), {})
+    assert lines
+    assert all(line.splitlines() == [line] and len(line) < 500 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "seen"),
+    [
+        ("notify_webhook_url", ["https://hooks.example/1", "https://hooks.example/2"], "(a secret) on proxy1"),
+        ("firewall_ssh_from", [[f"10.{n}.0.0/16" for n in range(last)] for last in (20, 21)], "10.0.0.0/16"),
+    ],
+)
+def test_what_is_the_cluster_s_is_the_same_on_all_hosts_beyond_what_is_shown_of_it(key, value, seen):
+    names = inventory(**{key: value[0]})
+    for group in names.values():
+        for _, own in group:
+            own.setdefault(key, value[1])
+    (line,) = check.refused(Path("prod.py"), names, {})
+    assert line.startswith(f"{key} is the cluster's, the same on all hosts, and differs: ") and seen in line
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(model.GROUPS)), values)
 def test_any_group_of_an_inventory_is_taken_or_refused(group, value):
