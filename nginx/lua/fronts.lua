@@ -82,6 +82,14 @@ local function was_sent()
     return match(var.upstream_bytes_sent or "", "(%d+) : $") ~= "0"
 end
 
+-- One fewer, if it is still counted: what began before its count did, is not.
+local function leave(front)
+    local left = in_flight:incr(front.name, -1)
+    if left and left < 0 then
+        in_flight:incr(front.name, 1)
+    end
+end
+
 local function pick()
     local one, other = peers.two(fronts)
     if one ~= other and (in_flight:get(other.name) or 0) < (in_flight:get(one.name) or 0) then
@@ -112,7 +120,7 @@ function M.balance()
                 return ngx.exit(NOBODY)
             end
         end
-        in_flight:incr(last.name, -1)
+        leave(last)
         front = peers.another(fronts, tried)
     end
     tried[#tried + 1] = front
@@ -133,8 +141,9 @@ function M.log()
     if not front then
         return
     end
-    in_flight:incr(front.name, -1)
-    local status = match(var.upstream_status or "", "(%d+)[ :,-]*$")
+    leave(front)
+    -- of the last attempt: "-" where the client has left before its end
+    local status = match(var.upstream_status or "", "(%d+)[ :]*$")
     if status == "502" or status == "504" then
         peers.failed(front, status == "504" and "timeout" or "refused")
     elseif not front.up and status then

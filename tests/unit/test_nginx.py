@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import threading
 import time
@@ -21,6 +22,7 @@ from deploys import smoke
 from nginx.render import NginxValues, check_conf, lua_files, nginx_conf
 from services import sp
 from services.client import StoreClient
+from tests.unit import serving as serving_path
 from tests.unit.serving import NGINX, ServingPath, nginx_missing
 from tests.unit.stores import free_port, wait_until
 
@@ -774,6 +776,75 @@ def test_a_write_that_is_only_slow_is_not_done_twice(tmp_path: Path) -> None:
     finally:
         serving.stop()
         other.stop()
+
+
+@contextlib.contextmanager
+def simple_front(port: int, seconds: float, breaks: bool = False) -> Iterator[None]:
+    """It answers everything after a while, or ends the connection instead; as long as this lasts."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            line = self.rfile.readline()
+            while self.rfile.readline() not in (b"\r\n", b""):
+                pass
+            if b"/healthz" not in line:
+                time.sleep(seconds)
+                if breaks:
+                    return
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = daemon_threads = True
+
+    with Server(("127.0.0.1", port), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield
+        server.shutdown()
+
+
+def test_a_front_is_not_left_alone_because_a_client_has_gone(tmp_path: Path) -> None:
+    serving, good = ServingPath(tmp_path / "gone"), free_port()
+    bad = serving.ports["front"]
+    serving.upstream["front_ports"].append(good)
+    with simple_front(bad, 0, breaks=True), simple_front(good, 0.3):
+        serving.start_nginx()
+        try:
+            for _ in range(12):
+                with socket.create_connection(("127.0.0.1", serving.ports["nginx"])) as client:
+                    client.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+                    time.sleep(0.1)
+            wait_until("the bad one was tried", lambda: f"127.0.0.1:{bad} is left alone" in serving.log(), 5)
+            time.sleep(0.3)
+        finally:
+            serving.stop()
+    assert f"127.0.0.1:{good} is left alone" not in serving.log()
+
+
+def test_what_is_in_flight_at_a_front_is_never_less_than_nothing(tmp_path: Path, monkeypatch) -> None:
+    """Such a front would be the less busy one, whatever it has to do. A count begins anew in between here."""
+    lua, conf = serving_path.lua_files(), serving_path.nginx_conf
+    lua["fronts.lua"] = lua["fronts.lua"].replace("COUNT_SECONDS = 10", "COUNT_SECONDS = 1")
+    show = "location = /counts { content_by_lua_block { for _, key in ipairs(ngx.shared.fronts:get_keys()) do "
+    show += "ngx.say(ngx.shared.fronts:get(key)) end } } location / {"
+    monkeypatch.setattr(serving_path, "lua_files", lambda: lua)
+    monkeypatch.setattr(serving_path, "nginx_conf", lambda values: conf(values).replace("location / {", show, 1))
+    serving = ServingPath(tmp_path / "counts")
+    with simple_front(serving.ports["front"], 1.5):
+        serving.start_nginx()
+        try:
+            asking = [threading.Thread(target=serving.ask, args=("DELETE", "/v1/profiles/ada")) for _ in range(5)]
+            for thread in asking[1:]:
+                thread.start()
+            time.sleep(1.2)
+            asking[0].start()
+            for thread in asking[1:]:
+                thread.join()
+            counts = serving.ask("GET", "/counts").body.split()
+            asking[0].join()
+        finally:
+            serving.stop()
+    assert all(int(count) >= 0 for count in counts), counts
 
 
 def test_an_nginx_worker_has_a_connection_to_each_of_many_store_workers(tmp_path: Path) -> None:
