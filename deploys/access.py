@@ -14,7 +14,8 @@ from deploys import model, shell
 from ops.errors import UserError
 from ops.progress import say
 
-_ACCEPTED = re.compile(r"Accepted publickey for \S+ from (\S+) port (\d+) ssh2: \S+ (SHA256:\S+)")
+# A certificate's line ends with its issuer: "ED25519-CERT SHA256:... ID me (serial 0) CA ED25519 SHA256:...".
+_ACCEPTED = re.compile(r"Accepted publickey for \S+ from (\S+) port (\d+) ssh2: \S+ (SHA256:\S+)(?! ID )(?!\S)")
 
 
 class Logins(FactBase[list[str]]):

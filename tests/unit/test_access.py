@@ -29,7 +29,7 @@ def test_a_fingerprint_is_what_ssh_keygen_says(tmp_path):
         ([log(OTHER), log(OURS)], [OTHER], True),  # the port was somebody else's before
         ([log(OURS, port=50001)], [OTHER], False),  # another connection's
         ([], [OTHER], False),  # nobody can say
-        ([log(OURS).replace("ED25519 ", "ED25519-CERT ID x (serial 0) CA ED25519 ")], [OTHER], False),
+        ([f"{log(OURS, kind='ED25519-CERT')} ID me (serial 0) CA ED25519 {fingerprint(OTHER)}"], [], False),
     ],
 )
 def test_a_key_that_would_be_lost(logins, keys, lost):
