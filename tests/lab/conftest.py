@@ -25,6 +25,13 @@ _NOT_COPIED = shutil.ignore_patterns(".git", ".griddle", ".venv", "__pycache__",
 Completed = subprocess.CompletedProcess[str]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The shared lab begins bare, and test_deploy.py is about that: of the lab's tests it comes first."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: (here in item.path.parents, item.path.name != "test_deploy.py"))
+
+
 class LabUnderTest:
     """A copy of the checkout, and its lab as the command line and SSH show it."""
 
