@@ -261,13 +261,15 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
 def lagging(seen: Seen, target: Target) -> list[str]:
     """Clients that could not talk to servers of the target: "address:port (the newest version that it speaks)".
 
-    One whose connection no server holds has gone, whatever the coordinators still list.
+    One whose connection no server holds has gone, whatever the coordinators still list; if all servers could be
+    asked for theirs. One that runs has some: to its peers.
     """
+    told = all(seen.servers[name].peers for name in target.endpoints if name in seen.servers)
     connected = frozenset().union(*(host.peers for host in seen.servers.values()))
     found = []
     for address, version in sorted(status.newest_versions(seen.document).items()):
         host = address.split(":")[0]
-        if version == "Unknown" or address not in connected or host in target.own:
+        if version == "Unknown" or (told and address not in connected) or host in target.own:
             continue
         if numbers(version)[:2] < numbers(target.version)[:2] and not (target.cut_off and host not in target.ours):
             found.append(f"{address} ({version})")

@@ -29,7 +29,7 @@ def document(name: str) -> dict:
 
 def server(*staged: str, current: str = OLD, configured: str = OLD, **more) -> HostSeen:
     staged = staged or (OLD,)
-    values = {"running": frozenset({OLD}), "free_bytes": ROOMY}
+    values = {"running": frozenset({OLD}), "free_bytes": ROOMY, "peers": frozenset({"192.0.2.31:5000"})}
     return HostSeen({v: BOTH for v in staged}, current, configured, **values | more)
 
 
@@ -284,8 +284,12 @@ def with_clients(*connected: str, **more) -> Seen:
         ]
     }
     found = seen(document_, server(OLD, MINOR), client(OLD, MINOR, external=frozenset({MINOR})), backup=10.0)
-    first = dataclasses.replace(found.servers["fdb1"], peers=frozenset({"192.0.2.31:5000", *connected}))
-    return dataclasses.replace(found, servers={**found.servers, "fdb1": first})
+    return _with_peers(found, "fdb1", "192.0.2.31:5000", *connected)
+
+
+def _with_peers(found: Seen, name: str, *peers: str) -> Seen:
+    changed = dataclasses.replace(found.servers[name], peers=frozenset(peers))
+    return dataclasses.replace(found, servers={**found.servers, name: changed})
 
 
 WORKER, STRANGER = "192.0.2.21:4711", "192.0.2.99:5022"
@@ -299,6 +303,11 @@ def test_a_client_that_is_only_listed_any_more_holds_nothing_up():
     gone = with_clients()
     assert plan.lagging(gone, minor(**OF_INVENTORY)) == []
     assert actions(gone, minor(**OF_INVENTORY))[0] == "switch_command"
+
+
+def test_where_a_server_does_not_tell_its_connections_nobody_counts_as_gone():
+    blind = _with_peers(with_clients(), "fdb2")
+    assert plan.lagging(blind, minor(**OF_INVENTORY)) == [f"{WORKER} ({OLD})", f"{STRANGER} ({OLD})"]
 
 
 def test_a_worker_with_the_old_library_alone_is_waited_for():
