@@ -160,6 +160,10 @@ def _is_the_new_one(seen: Seen, member: Member, target: Target) -> bool:
 def _join(seen: Seen, target: Target, name: str, listed: Sequence[Member]) -> Iterator[Step]:
     peer, found = target.hosts.group[name], seen[name]
     member = next((each for each in listed if each.peer == peer), None)
+    if member and not member.name and found.data and not found.runs:
+        # Its data is not this member's, or is so and does not start; and a member must not begin without its own.
+        yield Step(f"{name} is no member any more", "remove_member", (member.id, name))
+        member = None
     if member is None:
         if found.data or found.runs:
             yield Step(f"what {name} had of etcd is put aside", "put_aside", (name,))

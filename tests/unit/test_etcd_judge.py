@@ -200,6 +200,10 @@ def test_leadership_moves_before_its_holder_leaves():
     ("seen", "left"),
     [
         ({n: serving(n, members=(*listed("abc"), LEARNER)) for n in "abc"} | {"d": Found()}, ["start", "promote"]),
+        (
+            {n: serving(n, members=(*listed("abc"), LEARNER)) for n in "abc"} | {"d": SILENT},  # old data, say
+            ["remove_member", "put_aside", "add", "start", "promote"],
+        ),
         ({n: serving(n, members=(*listed("abc"), member("d", learner=True))) for n in "abcd"}, ["promote"]),
         (cluster("abcd"), []),
     ],
