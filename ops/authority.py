@@ -127,10 +127,13 @@ class Authority:
 
     def expires(self) -> dict[str, datetime.datetime]:
         """{file name: end of validity} of everything issued, CAs included."""
-        return {
-            path.stem: x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-            for path in sorted(self.directory.glob("*.crt"))
-        }
+        found = {}
+        for path in sorted(self.directory.glob("*.crt")):
+            try:
+                found[path.stem] = _load(self._read(path.name)).not_valid_after_utc
+            except ValueError:
+                raise UserError(f"{path} is no certificate: without it, the next apply issues a new one") from None
+        return found
 
     # --- files
 
@@ -186,7 +189,10 @@ class Authority:
 
     def _stored_state(self) -> str | None:
         path = self.directory / STATE
-        return path.read_text() if path.exists() else None
+        try:
+            return path.read_text() if path.exists() else None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {_why(error)}") from None
 
     def _present(self) -> State:
         if self.state is None:
@@ -202,6 +208,8 @@ class Authority:
             raise UserError(
                 f"{self.directory / name} is missing: move {self.directory} away, and ./griddle pki import a copy"
             ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.directory / name} cannot be read: {_why(error)}") from None
 
     # --- keys and certificates
 
@@ -312,6 +320,10 @@ def _files(stem: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivat
         f"{stem}.key": private.decode(),
         f"{stem}.crt": certificate.public_bytes(serialization.Encoding.PEM).decode(),
     }
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return getattr(error, "strerror", "") or "it is no text"
 
 
 def _now() -> datetime.datetime:

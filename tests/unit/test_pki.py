@@ -93,6 +93,22 @@ def test_a_damaged_state_is_one_line(authority, tmp_path):
             Authority("lab", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["state.json", "app1.host.crt"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"{}"])
+def test_what_cannot_be_read_is_one_line(authority, tmp_path, name, content):
+    """As root's files are, after a run by sudo; or nonsense."""
+    authority.certificate("app1", "192.0.2.21")
+    file = authority.directory / name
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(UserError) as refusal:
+        Authority("lab", tmp_path).expires()
+    assert str(file) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
 def test_a_lost_key_is_one_line(authority):
     next(authority.directory.glob("ca-*.key")).unlink()
     with pytest.raises(UserError, match="is missing"):
