@@ -263,9 +263,12 @@ def conducts(*groups: str) -> bool:
     return members[:1] == [model.short_name(host.name)]
 
 
-def gateway() -> Gateway:
-    """etcd's gateway, by way of its members' hosts: first those that take part in this run."""
-    members = {member.name for member in model.cluster().group("etcd")}
+def gateway(names: Iterable[str] = ()) -> Gateway:
+    """etcd's gateway, by way of its members' hosts: first those that take part in this run.
+
+    :param names: hosts of members to ask instead of the group's: one that leaves is in it no more
+    """
+    members = set(names) or {member.name for member in model.cluster().group("etcd")}
     found = [each for each in inventory if model.short_name(each.name) in members]
     return Gateway(sorted(found, key=lambda each: not each.connected), model.cluster().data["etcd_client_port"])
 

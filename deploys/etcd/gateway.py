@@ -32,14 +32,14 @@ class Gateway:
 
         It may be sent to a second member where the first did not answer in time: give it only what bears that.
         """
-        problem = "group etcd has no host"
+        problem = "etcd does not answer: group etcd has no host"
         for host in list(self._hosts):
             try:
                 ok, output = remote.ask(
                     host, curl(path, self._port), "etcd", CALL_SECONDS + 1, stdin=json.dumps(content)
                 )
             except remote.Unreachable as unreachable:
-                problem = str(unreachable)
+                problem = f"etcd does not answer: {unreachable}"
                 continue
             try:
                 answer = json.loads("\n".join(output.stdout_lines)) if ok else None
@@ -48,9 +48,11 @@ class Gateway:
             if isinstance(answer, dict) and "error" not in answer:
                 self._hosts.sort(key=lambda each: each is not host)
                 return answer
-            said = answer.get("error") if isinstance(answer, dict) else output.output.strip()
-            problem = f"{host.name}: {said or 'no answer'}"
-        raise Failure(f"etcd does not answer: {problem}")
+            if isinstance(answer, dict):
+                problem = f"etcd refuses {path}: {host.name}: {answer['error']}"
+            else:
+                problem = f"etcd does not answer: {host.name}: {output.output.strip() or 'no answer'}"
+        raise Failure(problem)
 
     def get(self, key: str) -> tuple[str, int] | None:
         """A key's value and mod_revision; None if it does not exist."""

@@ -134,7 +134,14 @@ def _differences(listed: Sequence[Member], hosts: Hosts) -> Iterator[str]:
 def _lost_disks(seen: Seen, listed: Sequence[Member], hosts: Hosts) -> Iterator[str]:
     at = {hosts.name(member): member for member in listed if member.published}
     lost = [host for host in at if host in seen and hosts.cluster not in seen[host].data]
-    if len(lost) > len(listed) // 2:
+    serve = [seen[host].data for host in lost if seen[host].answers]
+    if serve and len(serve) == len([host for host in at if host in seen]) and all(serve):
+        names = sorted({name for data in serve for name in data})
+        yield (
+            f"{', '.join(lost)} serve etcd's data of cluster {', '.join(names)}, and cluster_name is "
+            f"{hosts.cluster}: put it back"
+        )
+    elif len(lost) > len(listed) // 2:
         yield f"{', '.join(lost)} have lost etcd's data, a majority of {len(listed)}: ./griddle etcd restore"
     elif lost:
         commands = " and ".join(f"./griddle etcd replace {host} {host}" for host in lost)

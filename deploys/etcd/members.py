@@ -134,7 +134,7 @@ def _steps(seen: Seen, target: Target) -> Iterator[Step]:
         name = hosts.name(member)
         status = seen[name].status if name in seen else None
         if status and status.leader == member.id and (len(listed) > 1 or target.join):
-            yield Step(f"another member than {name} leads", "move_leader", (member.id,))
+            yield Step(f"another member than {name} leads", "move_leader", (name,))
         yield Step(f"{name} is no member any more", "remove_member", (member.id, name))
     for name in target.leave:
         if name not in target.join and name in seen and (seen[name].data or seen[name].runs):

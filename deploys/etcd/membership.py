@@ -137,11 +137,12 @@ class Membership:
     def _remove_member(self, entry: dict[str, Any], number: int, name: str) -> None:
         conduct.gateway().call("cluster/member/remove", {"ID": str(number)})
 
-    def _move_leader(self, entry: dict[str, Any], leaving: int) -> None:
+    def _move_leader(self, entry: dict[str, Any], leaving: str) -> None:
         seen = self.look()
         heir = members.heir(seen, self._target)
         entry["leads"] = self._hosts.name(heir)
-        conduct.gateway().call("maintenance/transfer-leadership", {"targetID": str(heir.id)})
+        # Nobody but the leader does it.
+        conduct.gateway([leaving]).call("maintenance/transfer-leadership", {"targetID": str(heir.id)})
 
     def _put_aside(self, entry: dict[str, Any], name: str) -> None:
         self._on(name, config.put_aside(self._cluster.name), "put etcd's data aside")

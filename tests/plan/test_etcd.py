@@ -7,13 +7,14 @@ from tests.unit.clusters import HOSTS
 ADDRESSES = {name: f"192.0.2.{octet}" for group in HOSTS.values() for name, octet in group.items()}
 
 
-def looked(names: tuple[str, ...], data: bool = True) -> list[str]:
-    """What deploys/etcd/look.py's script prints on a member's host, in a cluster of these."""
+def looked(names: tuple[str, ...], data: bool = True, number: int = 1, leader: int = 1) -> list[str]:
+    """What deploys/etcd/look.py's script prints on a member's host of these; `number`: its own."""
     listed = [
         {"id": number, "name": name, "peerURLs": [f"https://{ADDRESSES[name]}:2380"], "clientURLs": ["https://x"]}
         for number, name in enumerate(names, 1)
     ]
-    status = {"header": {"member_id": "1", "revision": "5"}, "leader": "1", "raftAppliedIndex": "9"}
+    header = {"member_id": str(number), "revision": "5"}
+    status = {"header": header, "leader": str(leader), "raftAppliedIndex": "9"}
     said = [f"members {json.dumps(listed)}", "cluster 2a", f"status {json.dumps(status)}"]
     return [*(["data griddle"] if data else []), "unit ActiveState=active", *said]
 
@@ -48,3 +49,15 @@ def test_a_majority_that_works_is_not_restored(fake):
     done = fake("deploys/etcd_restore.py", responses=responses(("app1", "app2", "app3")), store_engine="etcd")
     assert (done.returncode, done.operations) == (2, [])
     assert "etcd restore: etcd has a leader, so a majority works" in done.output
+
+
+def test_leadership_is_handed_over_by_its_holder_alone_which_is_in_the_group_no_more(fake):
+    names = ("app1", "app2", "app3", "fdb1")
+    well = {"/waits": "{}", "lease/grant": '{"ID": "7"}', "kv/put": "{}", "lease/revoke": "{}"}
+    answers = {name: dict(well) for hosts in HOSTS.values() for name in hosts}
+    for number, name in enumerate(names, 1):
+        answers[name]["x-etcd-cluster-id"] = looked(names, number=number, leader=4)
+        answers[name]["transfer-leadership"] = "{}" if name == "fdb1" else '{"error": "etcdserver: not leader"}'
+    done = fake("deploys/etcd_members.py", "--data", "etcd_leave=fdb1", responses=answers, store_engine="etcd")
+    assert "another member than fdb1 leads: done" in done.output, done.output
+    assert "Traceback" not in done.output
