@@ -5,6 +5,7 @@ from pyinfra import config
 from pyinfra.api.exceptions import PyinfraError
 
 from deploys import shell
+from deploys.check import refuse_bad_words
 from deploys.remote import tend_connections
 
 # Without this a failed or unreachable host drops out under `-y` and the others go on.
@@ -19,4 +20,5 @@ config.REQUIRE_PYINFRA_VERSION = "~=3.10"
 # What ends a run on purpose says so in a line; gevent would print a traceback of it as well.
 Hub.NOT_ERROR = (*Hub.NOT_ERROR, PyinfraError)
 
+refuse_bad_words()
 tend_connections()

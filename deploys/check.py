@@ -253,8 +253,15 @@ def _shape(path: Path, names: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _components(overrides: Mapping[str, Any]) -> Iterator[str]:
-    """``--data component=`` names a component that there is not: it would be passed over in silence."""
-    for name in sorted({*filter(None, str(overrides.get("component") or "").split(","))} - COMPONENTS):
+    """``--data component=`` names a component that there is not, which would be passed over in silence, or none,
+    which would be all of them.
+    """
+    if "component" not in overrides:
+        return
+    names = {*filter(None, str(overrides["component"] or "").split(","))}
+    if not names:
+        yield "--data component=: no component is named; without it all of them are applied"
+    for name in sorted(names - COMPONENTS):
         yield f"--data component={name}: no such component{_near(name, COMPONENTS)}"
 
 
@@ -291,16 +298,32 @@ def _wanted(overrides: Mapping[str, Any]) -> set[str]:
     return wanted | {"foundationdb"} if overrides.get("join") else wanted
 
 
+def refuse_bad_words() -> None:
+    """``--data`` without a ``=``, which pyinfra itself would meet with a traceback, is refused as bad input is."""
+    if odd := [word for word in _command_line("data") if "=" not in word]:
+        print(*(f"griddle: --data {word}: key=value is needed" for word in odd), sep="\n", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def refuse_bad_input(inventory_file: str, names: dict[str, Any]) -> None:
     """Called at the end of an inventory file, so before pyinfra connects to anything.
 
     Ends the process with exit code 2 and one line per problem.
     """
-    deploying = any(operation.endswith(".py") for operation in _command_line("operations"))
-    if found := refused(Path(inventory_file), names, _command_line_data(), files=deploying):
+    deploys = [Path(word).name for word in _command_line("operations") if word.endswith(".py")]
+    found = [*_needs_fdb(deploys, names)]  # before its files are missed
+    found = found or refused(Path(inventory_file), names, _command_line_data(), files=bool(deploys))
+    if found:
         for line in found:
             print(f"griddle: {line}", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _needs_fdb(deploys: Iterable[str], names: Mapping[str, Any]) -> Iterator[str]:
+    """An operation on FoundationDB has nothing to act on: that nothing changed would look like success."""
+    for name in deploys:
+        if name.startswith("fdb_") and not names.get("fdb"):
+            yield f"deploys/{name}: group fdb of the inventory is empty: this cluster has no FoundationDB"
 
 
 def _files(cluster: Cluster, only: set[str]) -> list[str]:

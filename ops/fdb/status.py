@@ -28,7 +28,8 @@ def show(checkout: Path, inventory: str, *, as_json: bool) -> int:
             )
         if not found.is_file():
             if done.returncode == UserError.exit_code:
-                raise UserError(done.stderr.strip().removeprefix("griddle: "))
+                said = [line for line in done.stderr.splitlines() if line.startswith("griddle: ")]
+                raise UserError("\n".join(said).removeprefix("griddle: "))
             last = (done.stdout + done.stderr).strip().splitlines()[-6:]
             raise Failure("no FoundationDB host and no app host could be asked: " + " / ".join(last))
         seen = json.loads(found.read_text())

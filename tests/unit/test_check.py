@@ -1,6 +1,7 @@
 """Bad input is found before any host is touched: one line, what and where, exit code 2."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,12 +102,12 @@ def test_two_hosts_with_one_address_are_named():
     assert "192.0.2.1 belongs to a and b" in found[0]
 
 
-def pyinfra(tmp_path, inventory: str, *arguments: str) -> subprocess.CompletedProcess:
+def pyinfra(tmp_path, inventory: str, *arguments: str, deploy: str = "all") -> subprocess.CompletedProcess:
     """Run pyinfra on an inventory that must be refused: its hosts do not exist."""
     path = tmp_path / "prod.py"
     path.write_text(inventory)
     return subprocess.run(
-        [Path(sys.executable).parent / "pyinfra", "-y", path, "deploys/all.py", *arguments],
+        [Path(sys.executable).parent / "pyinfra", "-y", path, f"deploys/{deploy}.py", *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
@@ -122,6 +123,8 @@ INVENTORY = (ROOT / "inventory" / "prod.py").read_text()
         (INVENTORY, ["--data", "store_engine=mongo"], "--data: store_engine is 'mongo'; one of fdb, etcd, memory"),
         (INVENTORY, ["--data", "proxy_lnae=wsgi"], "proxy_lnae: no such key; proxy_lane?"),
         (INVENTORY, ["--data", "component=base,prxy"], "component=prxy: no such component; proxy?"),
+        (INVENTORY, ["--data", "component="], "--data component=: no component is named"),
+        (INVENTORY, ["--data", "component"], "--data component: key=value is needed"),
         (INVENTORY, ["--data", "base_profile=low-latncy"], "profile 'low-latncy' is not in tuning/profiles"),
     ],
 )
@@ -130,6 +133,15 @@ def test_pyinfra_stops_before_it_connects(tmp_path, inventory, arguments, line):
     assert done.returncode == 2, done.stderr
     assert line in done.stderr
     assert "Connecting to hosts" not in done.stderr
+
+
+@pytest.mark.parametrize("deploy", ["fdb_upgrade", "fdb_status"])
+def test_an_operation_on_foundationdb_needs_one(tmp_path, deploy):
+    without = re.sub(r"^fdb = \[.*?^\]", "fdb = []", INVENTORY, flags=re.M | re.S)
+    assert without != INVENTORY
+    done = pyinfra(tmp_path, without, "--data", "store_engine=etcd", deploy=deploy)
+    assert done.returncode == 2 and "Connecting to hosts" not in done.stderr
+    assert f"griddle: deploys/{deploy}.py: group fdb of the inventory is empty" in done.stderr
 
 
 def test_group_data_wins_as_in_pyinfra():
