@@ -1,5 +1,8 @@
 """pyinfra's settings for every run in this repository."""
 
+import signal
+import sys
+
 from gevent.hub import Hub
 from pyinfra import config
 from pyinfra.api.exceptions import PyinfraError
@@ -19,6 +22,15 @@ config.REQUIRE_PYINFRA_VERSION = "~=3.10"
 
 # What ends a run on purpose says so in a line; gevent would print a traceback of it as well.
 Hub.NOT_ERROR = (*Hub.NOT_ERROR, PyinfraError)
+
+
+# pyinfra's own handler ends an interrupted run with 0, as if all had been done.
+def _interrupted(*_):
+    print("griddle: interrupted; the same command goes on from here", file=sys.stderr)
+    sys.exit(130)
+
+
+signal.signal(signal.SIGINT, _interrupted)
 
 refuse_bad_words()
 tend_connections()

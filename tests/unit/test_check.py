@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +144,21 @@ def test_an_operation_on_foundationdb_needs_one(tmp_path, deploy):
     done = pyinfra(tmp_path, without, "--data", "store_engine=etcd", deploy=deploy)
     assert done.returncode == 2 and "Connecting to hosts" not in done.stderr
     assert f"griddle: deploys/{deploy}.py: group fdb of the inventory is empty" in done.stderr
+
+
+def test_an_interrupted_run_ends_as_interrupted(tmp_path):
+    """Not with 0, as if it had been done."""
+    path = tmp_path / "prod.py"
+    path.write_text(INVENTORY.replace('{"address"', '{"ssh_hostname": "127.86.0.1", "ssh_port": 2222, "address"'))
+    with socket.create_server(("127.86.0.1", 2222), backlog=64):  # it never says anything
+        command = [Path(sys.executable).parent / "pyinfra", "-y", path, "deploys/fdb_status.py"]
+        command += ["--data", "proxy_virtual_ip=192.0.2.10"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+            while "Connecting to hosts" not in (line := run.stderr.readline()):
+                assert line
+            run.send_signal(signal.SIGINT)
+            said = run.communicate(timeout=60)[1]
+    assert run.returncode == 130 and "griddle: interrupted" in said and "Traceback" not in said
 
 
 def test_group_data_wins_as_in_pyinfra():
