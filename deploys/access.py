@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand
 
 from deploys import model, shell
-from ops.errors import UserError
+from deploys.refusal import end_refused
 from ops.progress import say
 
 # A certificate's line ends with its issuer: "ED25519-CERT SHA256:... ID me (serial 0) CA ED25519 SHA256:...".
@@ -61,7 +61,7 @@ def key_lost(logins: Iterable[str], of: str, keys: Iterable[str]) -> str:
 def refuse(reason: str) -> None:
     """Called while a run is prepared: nothing was changed on any host. Ends the process with exit code 2."""
     say(f"griddle: {host.name}: {reason}; nothing was changed")
-    raise SystemExit(UserError.exit_code)
+    end_refused()
 
 
 def require_own_key(keys: Iterable[str]) -> None:

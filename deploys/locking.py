@@ -14,6 +14,7 @@ from pyinfra.api.state import BaseStateCallback, State
 
 from deploys import lock, model, remote
 from deploys.marking import run_title
+from deploys.refusal import end_refused
 from ops.errors import Failure, UserError
 from ops.progress import say
 
@@ -87,7 +88,7 @@ class _Holder(BaseStateCallback):
         except UserError as refusal:
             self._refused = True  # said once, not by each host
             say(f"griddle: {self.title}: {refusal}")
-        raise SystemExit(UserError.exit_code)
+        end_refused()
 
 
 def _members() -> tuple[list[str], lock.Ask]:

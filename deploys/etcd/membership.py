@@ -10,11 +10,12 @@ from gevent import sleep
 from gevent.lock import BoundedSemaphore
 
 from deploys import conduct, model, units
-from deploys.conduct import REFUSED, Plan, Step
+from deploys.conduct import Plan, Step
 from deploys.etcd import config, judge, look, members
 from deploys.etcd.judge import Hosts, Seen, Verdict
 from deploys.etcd.members import Target
 from deploys.model import Cluster
+from deploys.refusal import end_refused
 from deploys.shell import exclusive
 from ops.errors import Failure
 from ops.progress import say
@@ -63,12 +64,11 @@ def _verdict() -> Verdict:
 
 def verdict() -> Verdict:
     """What this apply may do to etcd. Ends the run with exit code 2 where that is nothing."""
-    _judging.acquire()
-    found = _verdict()
-    if found.refusals:
-        raise SystemExit(REFUSED)  # once: hosts are prepared side by side, and the others wait here for the end
-    _judging.release()
-    return found
+    with _judging:
+        found = _verdict()
+        if found.refusals:
+            end_refused()
+        return found
 
 
 class Membership:

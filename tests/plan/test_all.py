@@ -141,6 +141,15 @@ def test_an_apply_beside_another_run_is_refused_and_changes_nothing(fake, held):
     assert "deploys/all.py: another run is changing the cluster: fdb replace, by ada@desk (pid 7) since " in line
 
 
+def test_one_that_began_at_the_same_moment_is_refused_in_a_line_alone(fake, held):
+    """The lock was free when the hosts were asked first, and is not when it is to be taken."""
+    (lines,) = held.values()
+    run = fake("deploys/all.py", store_engine="etcd", responses={"*": {f"{lock.FILE}.new": lines}})
+    assert run.returncode == 2, run.output
+    assert run.output.count("another run is changing the cluster: fdb replace, by ada@desk") == 1
+    assert "Traceback" not in run.output and "SystemExit" not in run.output, run.output
+
+
 def test_it_waits_for_as_long_as_it_is_told(fake, held):
     run = fake("deploys/all.py", "--data", "lock_wait=2", store_engine="etcd", responses={"*": held})
     assert run.returncode == 2 and run.operations == []
