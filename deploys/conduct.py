@@ -92,7 +92,8 @@ def conducted(verb: Verb) -> Generator[StringCommand]:
         if plan.steps:
             yield StringCommand("true")
         else:
-            host.noop(f"{verb.title}: nothing is left to do")
+            say(f"    {verb.title}: nothing is left to do")
+            host.noop("nothing is left to do")
         return
     _conduct(verb)
 
