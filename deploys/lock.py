@@ -169,10 +169,15 @@ def _document(title: str) -> Document:
 
 
 def _process(pid: int) -> list[str]:
-    """This boot and namespace, and the process in them, by when it began: a number alone is used again."""
+    """This boot and namespace, and the process in them, by when it began: a number alone is used again.
+
+    :raises OSError: there is none, or it has ended and its parent has not looked yet
+    """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    began = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]  # proc(5): starttime
-    return [boot, str(Path("/proc/self/ns/pid").readlink()), str(pid), began]
+    state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if state in "ZX":
+        raise ProcessLookupError(pid)
+    return [boot, str(Path("/proc/self/ns/pid").readlink()), str(pid), fields[18]]  # proc(5): starttime
 
 
 def _is_gone(document: Document) -> bool:
