@@ -268,7 +268,7 @@ def test_the_longer_procedure_can_be_asked_for():
     assert "clients_first" in actions(seen(), target(procedure="minor"))
 
 
-def with_clients(*connected: str, **more) -> Seen:
+def with_clients(*connected: str) -> Seen:
     """A worker of app1, a stranger, a server and somebody unknown of the old version; a worker of both."""
     document_ = document("healthy")
     document_["cluster"]["clients"] = {
