@@ -26,6 +26,8 @@ TAG = "default"
 AGENT = "griddle-backup-agent@{}.service"
 TIMERS = ("griddle-backup-upkeep.timer", "griddle-backup-expire.timer")
 UNIT_FILES = {name: f"/etc/systemd/system/{name}" for name in ("griddle-backup-agent@.service", *TIMERS)}
+INPUTS = (foundationdb.TLS_ENVIRONMENT,)
+"""What agents read besides their unit."""
 UPKEEP = "/usr/local/lib/griddle/backup-upkeep"
 TIMES = "/var/lib/griddle/backup-times"
 """A line each minute: seconds since 1970, the version that the backup had reached, the backup's URL. A database

@@ -40,9 +40,6 @@ def configure() -> None:
 
 def activate() -> None:
     data = this_host().data
-    running_unit(
-        name="backup | agents and upkeep run",
-        unit=[*config.agents(data), *config.TIMERS],
-        inputs=list(config.UNIT_FILES.values()),
-    )
+    running_unit(name="backup | agents run", unit=config.agents(data), inputs=config.INPUTS)
+    running_unit(name="backup | upkeep runs", unit=list(config.TIMERS))
     operations.backed_up(name="backup | a continuous backup runs", data=data)

@@ -253,7 +253,7 @@ class Upgrade:
         files = backup.files(host, seed_file(), authority())
         conduct.install_files(on, "backup", files)
         for unit in backup.agents(host.data):
-            act = unit_states.act_command(unit, "restart", list(backup.UNIT_FILES.values()))
+            act = unit_states.act_command(unit, "restart", backup.INPUTS)
             conduct.run(on, exclusive(act), f"restart {unit}", seconds=120)
 
     # --- steps of the minor procedure alone

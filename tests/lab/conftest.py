@@ -67,6 +67,12 @@ class LabUnderTest:
         """Runs pyinfra in the copy."""
         return self._run([".venv/bin/pyinfra", *arguments], check, seconds)
 
+    def changes(self, component: str) -> dict[str, list[str]]:
+        """Applies components; which operations changed something, and on which hosts."""
+        apply = ("inventory/lab.py", "deploys/all.py", "--data", f"component={component}")
+        operations = json.loads(self.pyinfra("-y", "--json", *apply).stdout)["results"]["operations"]
+        return {each["name"]: each["success"] for each in operations if each["success"]}
+
     def ssh(self, host: str, command: str, check: bool = True, seconds: float = 60) -> Completed:
         """Runs a shell command on a host, as the deploy user."""
         found = self.plan.host(host)

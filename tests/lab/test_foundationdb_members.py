@@ -107,13 +107,6 @@ def coordinators(lab: LabUnderTest) -> set[str]:
     return {by_address[each["address"].partition(":")[0]] for each in found}
 
 
-def changes(lab: LabUnderTest, component: str) -> dict[str, list[str]]:
-    """What an apply has changed: operation, hosts."""
-    done = lab.pyinfra("-y", "--json", *APPLY[1:], f"component={component}")
-    operations = json.loads(done.stdout)["results"]["operations"]
-    return {each["name"]: each["success"] for each in operations if each["success"]}
-
-
 def test_a_renewed_certificate_is_served_without_a_restart(lab: LabUnderTest) -> None:
     address = lab.plan.host("fdb2").address
     mine = f"-cert {config.TLS['CERTIFICATE']} -key {config.TLS['KEY']}"
@@ -157,7 +150,7 @@ def test_a_host_is_replaced_under_load_by_an_operator_who_is_killed_on_the_way(l
     assert zones == {"fdb1", "fdb2", "fdb3", "fdb4", "fdb6"}
     assert lab.ssh("fdb5", f"systemctl is-active {config.UNIT}", check=False).stdout.strip() == "inactive"
     assert report(lab)["outcome"] == "done"
-    assert changes(lab, "firewall,foundationdb,backup") == {}
+    assert lab.changes("firewall,foundationdb,backup") == {}
 
 
 def test_a_lost_host_and_its_coordinator_are_replaced_and_it_takes_no_part_when_it_comes_back(
