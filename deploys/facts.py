@@ -57,14 +57,8 @@ class Units(FactBase[dict[str, units.Seen]]):
 
     default = dict
 
-    def command(
-        self,
-        names: list[str],
-        inputs: list[str],
-        ready: dict[str, str] | None = None,
-        holds: dict[str, str] | None = None,
-    ) -> str:
-        return units.look_command(names, inputs, ready, holds)
+    def command(self, names: list[str], inputs: list[str], ready: dict[str, str] | None = None) -> str:
+        return units.look_command(names, inputs, ready)
 
     def process(self, output: list[str]) -> dict[str, units.Seen]:
         return units.parse_look(output)

@@ -153,7 +153,6 @@ def running_unit(
     block: bool = True,
     ready: str | None = None,
     ready_seconds: int = 30,
-    holds: str | None = None,
 ) -> Generator[StringCommand]:
     """Units are enabled, running, and running with their definitions and inputs as they are now, and they serve.
 
@@ -164,17 +163,13 @@ def running_unit(
     + block: wait until systemd says that the unit has started
     + ready: a shell command (``{unit}`` is the unit's name), polled until it exits 0, after an act and where
       nothing had to be done; when it does not within `ready_seconds`, the whole run stops
-    + holds: a shell command (``{unit}`` as above) that exits 0 when the kernel still has what the unit puts there;
-      where it does not, the unit is reloaded or restarted. For units that leave no process to be asked: nftables'
-      rules, which anybody may flush, are held against the wanted ones by it
     """
     names = [unit] if isinstance(unit, str) else list(unit)
     inputs = list(inputs)
     gates = {name: ready.replace("{unit}", name) for name in names} if ready else {}
-    lives = {name: holds.replace("{unit}", name) for name in names} if holds else {}
     # what is only to be started may be broken as long as others are not started, too
     asked = {} if start_only else gates
-    seen = host.get_fact(Units, names=names, inputs=inputs, ready=asked, holds=lives)
+    seen = host.get_fact(Units, names=names, inputs=inputs, ready=asked)
     acted = False
     for name in names:
         verb = units.action(seen.get(name, units.Seen()), reload=reload)

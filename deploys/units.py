@@ -61,7 +61,6 @@ class Seen:
     now: Stamp = field(default_factory=Stamp)
     started: float = 0.0  # epoch seconds: when the start began that its process is of
     loaded: float = 0.0  # the same of the last start or reload
-    holds: bool = True  # what the kernel has is what the unit has put there
     ready: bool = True  # its gate is open now
 
     @property
@@ -92,12 +91,10 @@ def look_command(
     names: Iterable[str],
     inputs: Iterable[str],
     ready: Mapping[str, str] | None = None,
-    holds: Mapping[str, str] | None = None,
 ) -> str:
     """One shell command that describes all units; read back by `parse_look`.
 
     :param ready: {unit: shell command that exits 0 when it serves}, asked where the unit runs
-    :param holds: {unit: shell command that exits 0 when the kernel has what the unit puts there}
     """
     names = list(names)
     quoted = " ".join(shlex.quote(name) for name in names)
@@ -114,10 +111,9 @@ def look_command(
         'files=$(echo "$new" "$read" | tr " " "\\n" | sort -u)',
         'find -L $files /dev/null -type f -printf "ctime %C@ %p\\n" -exec sha256sum {} + 2>/dev/null',
     ]
-    for word, commands in (("ready", ready), ("holds", holds)):
-        for name, command in (commands or {}).items():
-            asked = f"systemctl is-active -q {shlex.quote(name)} && ( {command} ) >/dev/null 2>&1 </dev/null"
-            lines.append(f"echo {word} {shlex.quote(name)} $({asked} && echo yes || echo no)")
+    for name, command in (ready or {}).items():
+        asked = f"systemctl is-active -q {shlex.quote(name)} && ( {command} ) >/dev/null 2>&1 </dev/null"
+        lines.append(f"echo ready {shlex.quote(name)} $({asked} && echo yes || echo no)")
     return "\n".join([*lines, "true"])
 
 
@@ -136,7 +132,7 @@ def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
     inputs, stamps, blocks, block = Read(), {}, [], {}
     sums: dict[str, str] = {}
     ctimes: dict[str, str] = {}
-    asked: dict[str, dict[str, bool]] = {"ready": {}, "holds": {}}
+    ready: dict[str, bool] = {}
     for line in [*lines, ""]:
         word, _, rest = line.partition(" ")
         if word == "inputs":
@@ -147,9 +143,9 @@ def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
         elif word == "ctime":
             changed, _, path = rest.partition(" ")
             ctimes[path] = changed
-        elif word in asked:
+        elif word == "ready":
             name, _, answer = rest.rpartition(" ")
-            asked[word][name] = answer == "yes"
+            ready[name] = answer == "yes"
         elif len(word) == 64 and rest.startswith(" /"):
             sums[rest[1:]] = word
         elif "=" in line:
@@ -184,8 +180,7 @@ def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
             now=Stamp(inputs, definition, _load(shown)),
             started=started,
             loaded=_epoch(shown.get("StateChangeTimestamp", "")) if reloaded and well else started,
-            ready=asked["ready"].get(name, True),
-            holds=asked["holds"].get(name, True),
+            ready=ready.get(name, True),
         )
     return found
 
@@ -223,7 +218,7 @@ def action(seen: Seen, *, reload: bool = False) -> str | None:
     same_load = seen.stamp.load == seen.now.load
     if not _is_read(seen.stamp.definition, seen.now.definition, seen.started, same_load):
         return "restart"
-    if not _is_read(seen.stamp.inputs, seen.now.inputs, seen.loaded, same_load) or not seen.holds:
+    if not _is_read(seen.stamp.inputs, seen.now.inputs, seen.loaded, same_load):
         return "reload" if reload else "restart"
     return "start" if seen.enabled == "disabled" else None  # it would not come back after a boot
 

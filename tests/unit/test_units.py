@@ -42,7 +42,6 @@ ctime 1600000000.25 /lib/systemd/system/nginx.service
 ctime 1500000000.25 /etc/systemd/system/nginx.service.d/griddle.conf
 {b}  /etc/systemd/system/nginx.service.d/griddle.conf
 ready nginx.service no
-holds nginx.service yes
 """.format(a="a" * 64, b="b" * 64)
 
 
@@ -54,7 +53,7 @@ def test_units_are_parsed_with_their_stamps():
     assert (nginx.now.inputs, nginx.now.load) == (inputs, "f00d/77")
     assert nginx.now.definition.changed == "1600000000.25"
     assert (nginx.started, nginx.loaded) == (1700006400.25, 1700006402.5)
-    assert (nginx.ready, nginx.holds, nginx.broken) == (False, True, True)
+    assert (nginx.ready, nginx.broken) == (False, True)
     assert seen["chrony.service"].condition_failed
     assert seen["chrony.service"].stamp is None
     assert seen["of.earlier.service"].stamp == Stamp(Read("1234567890abcdef"))
@@ -99,8 +98,6 @@ def now(*, inputs=AS_LEFT.inputs, definition=AS_LEFT.definition, load=AS_LEFT.lo
         # the clock was wrong at the start, and nothing has happened since
         (replace(FINE, started=5.0, loaded=5.0), None, None),
         (replace(FINE, started=5.0, loaded=5.0, **now(load="two/2")), "restart", "restart"),
-        # the kernel has lost what the unit had put there
-        (replace(FINE, holds=False), "restart", "reload"),
         # a stamp of an earlier version of these deploys
         (replace(FINE, stamp=Stamp(Read("a"))), None, None),
         (replace(FINE, stamp=Stamp(Read("b"))), "restart", "reload"),
