@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from pyinfra import host
 
 from deploys import model
@@ -19,34 +21,17 @@ def install() -> None:
 def checked() -> None:
     """What this proxy is going to run is valid. Known before app hosts change: they do not do so in vain."""
     install()
-    valid_files(
-        name="proxy | nginx: the configuration to come is valid",
-        component="proxy",
-        files=config.nginx_files(model.cluster(), model.this_host()),
-        validate=config.NGINX_VALID,
-    )
-    valid_files(
-        name="proxy | keepalived: the configuration to come is valid",
-        component="proxy-keepalived",
-        files=_keepalived_files(),
-        validate=config.KEEPALIVED_VALID,
-    )
+    valid_files(name="proxy | nginx: the configuration to come is valid", **_nginx())
+    valid_files(name="proxy | keepalived: the configuration to come is valid", **_keepalived())
 
 
 def configure() -> None:
     installed_files(
         name="proxy | nginx: configuration and Lua program",
-        component="proxy",
-        files=config.nginx_files(model.cluster(), model.this_host()),
+        **_nginx(),
         directories={"/etc/nginx/lua": ("755", "root", "root")},
-        validate=config.NGINX_VALID,
     )
-    installed_files(
-        name="proxy | keepalived: the virtual address",
-        component="proxy-keepalived",
-        files=_keepalived_files(),
-        validate=config.KEEPALIVED_VALID,
-    )
+    installed_files(name="proxy | keepalived: the virtual address", **_keepalived())
 
 
 def activate() -> None:
@@ -70,7 +55,21 @@ def activate() -> None:
     )
 
 
-def _keepalived_files() -> dict[str, File]:
+class _Files(TypedDict):
+    """What is validated before app hosts change, and what is installed after them: the same."""
+
+    component: str
+    files: dict[str, File]
+    validate: str
+
+
+def _nginx() -> _Files:
+    files = config.nginx_files(model.cluster(), model.this_host())
+    return {"component": "proxy", "files": files, "validate": config.NGINX_VALID}
+
+
+def _keepalived() -> _Files:
     this = model.this_host()
     interface = this.data.get("proxy_interface") or host.get_fact(InterfaceOf, address=this.address)
-    return config.keepalived_files(model.cluster(), this, interface)
+    files = config.keepalived_files(model.cluster(), this, interface)
+    return {"component": "proxy-keepalived", "files": files, "validate": config.KEEPALIVED_VALID}
