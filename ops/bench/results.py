@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
@@ -114,7 +116,7 @@ def _path(name: str) -> Path | None:
 
 def _read(path: Path) -> dict:
     try:
-        document = json.loads(path.read_text())
+        document = _parsed(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no result of bench: {error}") from None
     if not isinstance(document, dict):
@@ -122,10 +124,21 @@ def _read(path: Path) -> dict:
     return document
 
 
+def _parsed(path: Path) -> Any:
+    """JSON as the standard has it. Raises ValueError for what only Python writes and takes: Infinity, NaN."""
+
+    def finite(text: str) -> float:
+        if not math.isfinite(number := float(text)):
+            raise ValueError(f"{text} is no number to compute with")
+        return number
+
+    return json.loads(path.read_text(), parse_float=finite, parse_constant=finite)
+
+
 def all_of(kind: str, directory: Path = RESULTS) -> Iterable[tuple[Path, dict]]:
     """Saved results of a kind, the newest first; unreadable ones are passed over."""
     for path in sorted(directory.glob(f"bench-{kind}-*.json"), reverse=True):
         try:
-            yield path, json.loads(path.read_text())
+            yield path, _parsed(path)
         except ValueError:
             continue

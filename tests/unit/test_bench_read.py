@@ -347,6 +347,7 @@ def test_labels_are_measured_in_turns_after_a_switch_and_compared_by_name(
         ("read --switch true", "called with a label"), ("compare a b c", "--"), ("compare a", "two things"),
         ("compare a -- ", "two things"), ("compare none b", "no result none"), ("compare path b", "no result of"),
         ("compare list b", "no object"), ("compare a a", "on both sides"),
+        ("compare a inf", "Infinity is no number"), ("compare a huge", "1e999 is no number"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(
@@ -356,6 +357,8 @@ def test_bad_input_is_one_line(
         (saved / f"{name}.json").write_text(json.dumps(a_run(random.Random(7))))
     (saved / "path.json").write_text('{"rows": []}')
     (saved / "list.json").write_text("[]")
+    (saved / "inf.json").write_text(json.dumps(a_run(random.Random(7)) | {"cpu_us": {"store": float("inf")}}))
+    (saved / "huge.json").write_text('{"cpu_us": {"store": 1e999}}')
     assert griddle(monkeypatch, "bench", *arguments.split()) == 2
     out, said = capsys.readouterr()
     assert out == "" and said.startswith("griddle: ") and says in said and said.count("\n") == 1
