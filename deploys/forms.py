@@ -131,6 +131,14 @@ def or_none(form: AnyForm, meaning: str = "") -> Form:
     return Form(words, lambda value: value is None or not [*form.faults(value)])
 
 
+def _address(value: Any) -> bool:
+    """One that other hosts can reach."""
+    if not isinstance(value, str):
+        return False
+    it = ipaddress.IPv4Address(value)
+    return not (it.is_loopback or it.is_multicast or it.is_reserved or value.startswith("0."))
+
+
 def _network(value: Any) -> bool:
     return isinstance(value, str) and bool(ipaddress.ip_network(value))
 
@@ -168,7 +176,7 @@ HOST_NAME = text(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", "a host name o
 USER = text(r"[a-z_][a-z0-9_-]{0,31}", "a user's name of small letters, digits, - and _")
 FILE_NAME = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}", "a file's name without a slash")
 PATH = text(r"/[^\x00-\x20\x7f]*", "an absolute path without spaces")
-ADDRESS = Form("an IPv4 address", lambda value: isinstance(value, str) and bool(ipaddress.IPv4Address(value)))
+ADDRESS = Form("an IPv4 address of a host: no loopback, multicast or reserved one", _address)
 NETWORK = Form("a network such as 10.0.0.0/8, without host bits, or an address", _network)
 URL = Form("a URL of http or https", _url)
 PUBLIC_KEY = Form("a whole public key, as in id_ed25519.pub", _public_key)
