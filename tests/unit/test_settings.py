@@ -1,5 +1,6 @@
 """The table of data: complete, agreed with pyinfra and the docs, and never a traceback whatever it is given."""
 
+import functools
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploys import check, forms, model
@@ -69,9 +70,23 @@ def inventory(**own) -> dict:
     return names
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.fixture
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of group_data stay as they are, and reading them is most of what an example takes."""
+    monkeypatch.setattr(model, "group_data", functools.cache(model.group_data))
+    monkeypatch.setattr(data, "defaults", functools.cache(data.defaults))
+
+
+def examples(number: int) -> settings:
+    """No deadline: the machine may be busy. The fixture is the same for all examples, as it should be."""
+    return settings(
+        max_examples=number, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+
+
+@examples(200)
 @given(st.sampled_from(sorted(SETTINGS)), values, st.booleans())
-def test_any_value_at_any_key_is_taken_or_refused_by_one_line_each(key, value, by_run):
+def test_any_value_at_any_key_is_taken_or_refused_by_one_line_each(read_once, key, value, by_run):
     own, overrides = ({}, {key: value}) if by_run else ({key: value}, {})
     lines = check.refused(Path("prod.py"), inventory(**own), overrides)
     assert all("\n" not in line and len(line) < 500 for line in lines)
@@ -111,9 +126,9 @@ def test_what_is_the_cluster_s_is_the_same_on_all_hosts_beyond_what_is_shown_of_
     assert line.startswith(f"{key} is the cluster's, the same on all hosts, and differs: ") and seen in line
 
 
-@settings(max_examples=100, deadline=None)
+@examples(50)
 @given(st.sampled_from(sorted(model.GROUPS)), values)
-def test_any_group_of_an_inventory_is_taken_or_refused(group, value):
+def test_any_group_of_an_inventory_is_taken_or_refused(read_once, group, value):
     lines = check.refused(Path("prod.py"), {**inventory(), group: value}, {})
     assert all("\n" not in line for line in lines)
 
