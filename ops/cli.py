@@ -148,7 +148,7 @@ def test(arguments: tuple[str, ...]) -> None:
 
     Lab tests are skipped, by name and with the reason, where containers cannot run. Without paths
     among the arguments everything runs; `./griddle test tests/unit -k plan` runs a part. --long adds the proofs
-    that take minutes each.
+    that take minutes each; --no-skip fails where a test was skipped.
     """
     from ops import testing
 
