@@ -14,7 +14,7 @@ from typing import Any
 
 import gevent
 from gevent.lock import BoundedSemaphore
-from paramiko import Channel, SSHException
+from paramiko import Channel, SFTPClient, SSHException
 from pyinfra.api import FactBase, OperationError, StringCommand
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host as PyinfraHost
@@ -28,6 +28,7 @@ from ops.errors import Failure
 CONNECT_SECONDS = 15  # to connect anew, with all that belongs to it
 CHANNEL_SECONDS = 15  # for pyinfra's own commands; paramiko would wait an hour for a new channel
 KEEP_ALIVE_SECONDS = 5
+PIECE_BYTES = 256 * 1024  # of an upload
 DEAD_SECONDS = 30  # what was sent, and a keepalive always is, has not been acknowledged for so long
 
 # Each is called before a command of `run`, and raises Failure where this process may not act any more.
@@ -126,7 +127,30 @@ def tend_connections() -> None:
     SSHConnector.connect = _tended(SSHConnector.connect)  # type: ignore[method-assign]
     for method in ("run_shell_command", "put_file", "get_file"):
         setattr(SSHConnector, method, _ends_as_pyinfra_knows(getattr(SSHConnector, method)))
+    SFTPClient.putfo = _put_in_pieces  # type: ignore[method-assign]
     sys.unraisablehook = _unraisable
+
+
+def _put_in_pieces(
+    client: SFTPClient, file: Any, path: str, file_size: int = 0, callback: Any = None, confirm: bool = True
+) -> Any:
+    """SFTPClient.putfo, but each piece is sent once the one before has been written.
+
+    paramiko's own hands all of a file to the connection. What else goes over it waits behind that: over a slow
+    line, or on a busy host, longer than the cluster's lock lasts, which this process renews there.
+    """
+    sent = 0
+    with client.file(path, "wb") as there:
+        while piece := file.read(PIECE_BYTES):
+            there.set_pipelined(True)
+            there.write(piece[:-1])
+            there.set_pipelined(False)  # what is written so waits for the answers to all before it, too
+            there.write(piece[-1:])
+            sent += len(piece)
+    written = client.stat(path)
+    if written.st_size != sent:
+        raise OSError(f"{path}: {sent} bytes were sent, {written.st_size} are there")
+    return written
 
 
 def _unraisable(what: Any) -> None:

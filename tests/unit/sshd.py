@@ -41,7 +41,7 @@ def sshd(directory: Path) -> Iterator[Sshd]:
         "ListenAddress": "127.0.0.1", "Port": made.port, "HostKey": directory / "host_key", "PidFile": "none",
         "AuthorizedKeysFile": directory / "authorized_keys", "StrictModes": "no", "UsePAM": "no",
         "PasswordAuthentication": "no", "LogLevel": "VERBOSE", "AllowTcpForwarding": "yes",
-        "PermitRootLogin": "prohibit-password",
+        "PermitRootLogin": "prohibit-password", "Subsystem": "sftp internal-sftp",
     }  # fmt: skip
     (directory / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     process = subprocess.Popen(
