@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,12 +44,14 @@ class Step:
     """One thing to do. `name` is for people; `action` and `arguments` are for the verb's `act`.
 
     :param waits: it only waits, so it may come twice in succession
+    :param quiet: nobody feels it: what a plan begins with is taken before the operation is announced
     """
 
     name: str
     action: str
     arguments: tuple[Any, ...] = ()
     waits: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,14 @@ def planned(verb: Verb) -> Plan:
     :raises SystemExit: refused
     :raises OperationError: a host could not be asked
     """
+    return _looked(verb)[1]
+
+
+def _looked(verb: Verb) -> tuple[Any, Plan]:
+    """What was seen, and `planned`."""
+    seen = None
     try:
-        plan = verb.plan(verb.look())
+        seen, plan = _look(verb)
     except UserError as refusal:
         plan = Plan(refusals=(str(refusal),))
     except Failure as failure:
@@ -141,7 +149,7 @@ def planned(verb: Verb) -> Plan:
         say(f"griddle: {verb.title}: {line}")
     if plan.refusals:
         raise SystemExit(REFUSED)
-    return plan
+    return seen, plan
 
 
 def _wait_ms(verb: Verb) -> int:
@@ -150,16 +158,23 @@ def _wait_ms(verb: Verb) -> int:
 
 def _conduct(verb: Verb) -> None:
     cluster, held = model.cluster(), locking.held(verb.title)
-    if not _announced and not planned(verb).steps:
+    first = None if _announced else _looked(verb)
+    if first and not first[1].steps:
         say(f"    {verb.title}: nothing is left to do")
         return
     report = Report(verb.title, cluster.name, held.document["owner"], _report_path())
     outcome: dict[str, Any] = {"outcome": "done"}
     with _said(verb):
         try:
-            mark = marks.span(cluster, *verb.title.split(" ", 1))
-            with _announcing(verb, report), mark, _felt(held.document, report):
-                _take_steps(verb, report)
+            with marks.span(cluster, *verb.title.split(" ", 1)), ExitStack() as felt:
+
+                def announce() -> None:
+                    felt.enter_context(_announcing(verb, report))
+                    felt.enter_context(_felt(held.document, report))
+
+                if first is None:
+                    announce()
+                _take_steps(verb, report, announce, first)
         except BaseException as error:
             outcome = {"outcome": "failed", "problem": str(error) or type(error).__name__}
             raise
@@ -220,24 +235,40 @@ def _felt(document: Mapping[str, Any], report: Report) -> Iterator[None]:
         report.document["waits"] = probe.added_up(filter(None, answers.values()), document["started"])
 
 
-def _take_steps(verb: Verb, report: Report) -> None:
-    last = None
+def _take_steps(
+    verb: Verb, report: Report, announce: Callable[[], None], looked: tuple[Any, Plan] | None
+) -> None:
+    """Until nothing is left.
+
+    :param announce: called before the first step that somebody may feel, where the operation is not announced yet
+    :param looked: a look that was just taken, and its plan
+    """
+    last, announced = None, looked is None
     while True:
         for guard in remote.guards:
             guard()
-        seen = verb.look()
-        plan = verb.plan(seen)
+        seen, plan = looked or _look(verb)
+        looked = None
         report.document["gates"] = report_gates(verb.health(seen)) if hasattr(verb, "health") else []
         if plan.refusals:
             raise (UserError if last is None else Failure)("; ".join(plan.refusals))
         if not plan.steps:
             return
         step = plan.steps[0]
+        if not (announced or step.quiet):
+            announce()
+            announced = True
+            continue  # that took its time
         if step == last and not step.waits:
             raise Failure(f"{step.name}: done, and still to be done by what the cluster says")
         with report.step(step.name) as entry:
             verb.act(step, entry)
         last = step
+
+
+def _look(verb: Verb) -> tuple[Any, Plan]:
+    seen = verb.look()
+    return seen, verb.plan(seen)
 
 
 def _report_path() -> Path | None:
@@ -280,11 +311,21 @@ def hosts(names: Iterable[str]) -> list[PyinfraHost]:
     return [each for each in inventory if model.short_name(each.name) in wanted and each.connected]
 
 
-def on_all(names: Iterable[str], act: Callable[[PyinfraHost], Any]) -> dict[str, Any]:
-    """Do it on hosts at once; {host: result}. The first failure is raised after all have ended."""
+def on_all(
+    names: Iterable[str], act: Callable[[PyinfraHost], Any], at_once: int | None = None
+) -> dict[str, Any]:
+    """Do it on hosts at once; {host: result}. The first failure is raised after all have ended.
+
+    :param at_once: on so many at most; after a failure it begins on no other
+    """
     chosen = hosts(names)
-    pool = Pool(len(chosen) or 1)
-    spawned = {model.short_name(each.name): pool.spawn(act, each) for each in chosen}
+    pool = Pool(at_once or len(chosen) or 1)
+    spawned: dict[str, gevent.Greenlet] = {}
+    for each in chosen:
+        pool.wait_available()
+        if at_once and not all(greenlet.successful() for greenlet in spawned.values() if greenlet.dead):
+            break
+        spawned[model.short_name(each.name)] = pool.spawn(act, each)
     pool.join()
     return {name: greenlet.get() for name, greenlet in spawned.items()}
 

@@ -95,6 +95,7 @@ def summary(document: dict[str, Any]) -> list[str]:
     """The report for people."""
     lines = [f"{document['operation']}: {document['outcome']} after {document['seconds']:.1f} s"]
     lines += [f"  {step.get('seconds', 0):7.1f} s  {step['name']}" for step in document["steps"]]
+    lines += _serving_again(document["steps"])
     if probe := document.get("probe"):
         lines.append(
             f"  a client at the virtual address: {probe['reads']} reads, {probe['failed']} failed, "
@@ -106,4 +107,22 @@ def summary(document: dict[str, Any]) -> list[str]:
             f"the longest {waits['longest_ms']} ms"
         )
     lines += [f"  not done: {line}" for line in document.get("not_done", ())]
+    return lines
+
+
+def _serving_again(steps: list[dict[str, Any]]) -> list[str]:
+    """When the database could be used again, and when the cluster was healthy again: two lines, or none.
+
+    "serving_again_seconds" of a step that restarts processes is how long it could not be used, at most.
+    """
+    restarts = [step for step in steps if "serving_again_seconds" in step]
+    if not restarts:
+        return []
+    longest = max(step["serving_again_seconds"] for step in restarts)
+    each = f", the longest of {len(restarts)} times" if len(restarts) > 1 else ""
+    lines = [f"  serving again after {longest:.1f} s{each}"]
+    last, first = steps[-1], restarts[0]
+    if last.get("gates") and last["outcome"] == "done" and all(gate["ok"] for gate in last["gates"]):
+        green = last["at_seconds"] + last["seconds"] - first["at_seconds"]
+        lines.append(f"  all gates green {green:.1f} s after the {'first ' if each else ''}restart began")
     return lines

@@ -150,6 +150,7 @@ SETTINGS: dict[str, Setting] = {
     "fdb_rolling": Setting(YES_OR_NO),
     "fdb_procedure": Setting(one_of(*PROCEDURES)),
     "fdb_cut_off": Setting(YES_OR_NO),
+    "fdb_workers_away": Setting(share()),
     "fdb_recovered_seconds": Setting(whole(0, 10**9)),
     "fdb_process_classes": Setting(
         ListOf(one_of(*CLASSES), "a list of process classes, at least one", 1), HOST, "fdb"

@@ -161,7 +161,8 @@ def _staging(seen: Seen, target: Target) -> Iterator[Step]:
     lacking = [name for name, host in seen.servers.items() if "server" not in host.releases.get(version, ())]
     lacking += [name for name, host in seen.clients.items() if version not in host.releases]
     if lacking:
-        yield Step(f"stage {version} on {', '.join(lacking)}, and run it there once", "stage", tuple(lacking))
+        name = f"stage {version} on {', '.join(lacking)}, and run it there once"
+        yield Step(name, "stage", tuple(lacking), quiet=True)
 
 
 def _patch(seen: Seen, target: Target) -> Iterator[Step]:
@@ -274,6 +275,16 @@ def lagging(seen: Seen, target: Target) -> list[str]:
         if numbers(version)[:2] < numbers(target.version)[:2] and not (target.cut_off and host not in target.ours):
             found.append(f"{address} ({version})")
     return found
+
+
+def hosts_at_once(workers: Mapping[str, int], away: float) -> int:
+    """On how many hosts store workers may restart at the same time, of each host one after another.
+
+    :param workers: {host: how many it has}
+    :param away: the share of all of them that may be away at once
+    :return: at least 1; never all hosts, where there are more
+    """
+    return max(1, min(int(away * sum(workers.values())), len(workers) - 1))
 
 
 def _old(seen: Seen, target: Target) -> list[str]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
+
+import gevent
 
 from deploys import conduct, model, report
 from deploys import units as unit_states
@@ -23,12 +26,12 @@ from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Document, Limits
 from deploys.model import Host
 from deploys.shell import exclusive, upload_path
-from deploys.tree import File, Link
+from deploys.tree import Entry, File, Link
 from ops import artifacts
 from ops.errors import Failure, UserError
 from ops.progress import say
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.25
 BOUNCE_SECONDS = 120
 STRAGGLER_SECONDS = 20
 HAND_OVER_SECONDS = 15
@@ -66,20 +69,23 @@ class Upgrade:
         self._first = next(iter(self._servers))
 
     def look(self) -> Seen:
-        seen = conduct.on_all(
+        document = gevent.spawn(look_at_cluster, self._first)
+        hosts = conduct.on_all(
             [*self._servers, *self._clients],
             lambda on: look_at_host(on, model.short_name(on.name) in self._servers),
         )
-        return Seen(
-            look_at_cluster(self._first),
-            {name: seen[name] for name in self._servers if name in seen},
+        seen = Seen(
+            document.get(),
+            {name: hosts[name] for name in self._servers if name in hosts},
             {
-                name: dataclasses.replace(seen[name], follows="apps" not in host.groups)
+                name: dataclasses.replace(hosts[name], follows="apps" not in host.groups)
                 for name, host in self._clients.items()
-                if name in seen
+                if name in hosts
             },
-            backup=self._backup_age(),
         )
+        # What only another minor version needs to know, and what takes as long as all the rest.
+        minor = plan.is_minor(seen, self._target)
+        return dataclasses.replace(seen, backup=self._backup_age()) if minor else seen
 
     def plan(self, seen: Seen) -> Plan:
         return plan.upgrade(seen, self._target)
@@ -144,13 +150,14 @@ class Upgrade:
         conduct.on_all(names, stage)
 
     def _switch(self, entry: dict[str, Any], *names: str) -> None:
-        self._switch_command(entry, *names)
-        self._link(entry, *names)
+        self._switch_command(entry, *names, more={config.CURRENT: Link(self._target.version)})
 
-    def _switch_command(self, entry: dict[str, Any], *names: str) -> None:
+    def _switch_command(
+        self, entry: dict[str, Any], *names: str, more: Mapping[str, Entry] = MappingProxyType({})
+    ) -> None:
         def switch(on: Any) -> None:
             conf = config.foundationdb_conf(self._of_target(on))
-            conduct.install_files(on, "foundationdb", {config.CONF: File(conf)})
+            conduct.install_files(on, "foundationdb", {config.CONF: File(conf), **more})
 
         conduct.on_all(names, switch)
 
@@ -159,7 +166,8 @@ class Upgrade:
         conduct.on_all(names, lambda on: conduct.install_files(on, "foundationdb", link))
 
     def _bounce(self, entry: dict[str, Any]) -> None:
-        self._kill()
+        (on,) = conduct.hosts([self._first])
+        entry |= parse_bounce(conduct.run(on, bounce_command(), "kill all processes", BOUNCE_SECONDS))
         wait_for(self._first, self._all_back, BOUNCE_SECONDS, "all processes run the new version")
 
     def _kill(self, version: str = "") -> None:
@@ -179,8 +187,8 @@ class Upgrade:
         told at once. A host without any would be missed only after some seconds (failure detection's delay).
         """
         wanted = self._target.endpoints[name]
-        (on,) = conduct.hosts([self._first])
-        conduct.run(on, fdbcli(f"kill; kill {' '.join(sorted(wanted))}; sleep 1", seconds=30), f"kill {name}")
+        (on,) = conduct.hosts([name])
+        entry |= parse_bounce(conduct.run(on, zone_command(wanted), f"kill {name}", BOUNCE_SECONDS))
 
         def back(seen: Document | None) -> bool:
             found = {p.endpoint: p.version for p in status.processes(seen)}
@@ -230,23 +238,29 @@ class Upgrade:
         wait_for_health(self._first, lambda seen: judge(seen, wanted), seconds, "the gate's conditions", entry)
 
     def _take_library(self, entry: dict[str, Any], *names: str) -> None:
-        """Host by host, worker by worker: a worker that leaves says so, and proxies ask another one."""
-        for on in conduct.hosts(names):
+        """Worker by worker of a host: a worker that leaves says so, and proxies ask another one. On as many hosts
+        at once as the cluster can do without a worker of each.
+        """
+        workers = {name: len(_workers(host)) for name, host in self._clients.items() if "apps" in host.groups}
+        at_once = plan.hosts_at_once(workers, self._data["fdb_workers_away"])
+
+        def take(on: Any) -> None:
             name = model.short_name(on.name)
             self._link(entry, name)
-            if "apps" in self._clients[name].groups:
+            if name in workers:
                 conduct.run(on, f"rm -f {EXTERNAL}/*.so", "further client libraries")
                 self._restart_workers(on, self._clients[name])
             else:
                 self._move_backup_agents(on)
 
+        conduct.on_all(names, take, at_once)
+
     def _restart_workers(self, on: Any, host: Host) -> None:
-        for slot, release in slots(host).items():
-            for unit in [unit for unit in app.units(host, slot) if unit.startswith("griddle-store@")]:
-                ready = app.ready(host, unit, release)
-                inputs = app.inputs(slot, host.data["store_engine"])
-                act = unit_states.act_command(unit, "restart", inputs, ready=ready)
-                conduct.run(on, exclusive(act), f"restart {unit}", seconds=120)
+        for unit, slot, release in _workers(host):
+            ready = app.ready(host, unit, release)
+            inputs = app.inputs(slot, host.data["store_engine"])
+            act = unit_states.act_command(unit, "restart", inputs, ready=ready)
+            conduct.run(on, exclusive(act), f"restart {unit}", seconds=120)
 
     def _move_backup_agents(self, on: Any) -> None:
         host = self._of_target(on)
@@ -314,15 +328,69 @@ class Upgrade:
         return dataclasses.replace(host, data={**host.data, "fdb_version": self._target.version})
 
 
+def _workers(host: Host) -> list[tuple[str, str, str]]:
+    """A host's store workers: unit, slot and release."""
+    return [
+        (unit, slot, release)
+        for slot, release in slots(host).items()
+        for unit in app.units(host, slot)
+        if unit.startswith("griddle-store@")
+    ]
+
+
+def bounce_command(seconds: int = 30) -> str:
+    """A shell command: all processes are killed; it prints within how many milliseconds of its own beginning a
+    transaction could begin again.
+    """
+    # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error. What is
+    # asked in the same session goes out on the same connections, after it.
+    ask = fdbcli("kill; kill all; sleep 0.2; getversion", seconds=seconds)
+    return f"""{_CLOCK}
+seen=$({ask} 2>&1); ended=$(now)
+echo "$seen" | grep -q 'Attempted to kill\\|timeout reached' || {{ echo "$seen" >&2; exit 1; }}
+echo "$seen" | tail -n 1 | grep -qx '[0-9]*' && echo "serving $((ended - began))"; true"""
+
+
+def zone_command(endpoints: Iterable[str], seconds: int = 30) -> str:
+    """A shell command, for the host of these processes: they are killed, and once the old ones are gone it prints
+    within how many milliseconds a transaction could begin.
+
+    fdbcli itself would go on for 3 s, so that its requests go out before it ends (KillCommand.actor.cpp).
+    """
+    ask = fdbcli(f"kill; kill {' '.join(sorted(endpoints))}", seconds=seconds)
+    return f"""{_CLOCK}
+old=$(pidof fdbserver) || exit 0
+out=$(mktemp); trap 'rm -f $out' EXIT
+{ask} > $out 2>&1 & cli=$!
+gone() {{ for pid in $old; do [ ! -e /proc/$pid/stat ] || grep -q ') Z ' /proc/$pid/stat || return 1; done; }}
+until gone; do
+if [ $(( $(now) - began )) -ge {seconds * 1000} ] || {{ ! kill -0 $cli 2>/dev/null && ! wait $cli; }}; then
+cat $out >&2; exit 1; fi
+sleep 0.05; done
+began=$(now)
+seen=$({fdbcli("getversion", seconds=seconds)} 2>&1) && echo "serving $(( $(now) - began ))"; true"""
+
+
+_CLOCK = """now() { echo $(( $(date +%s%N) / 1000000 )); }
+began=$(now)"""
+
+
+def parse_bounce(lines: Iterable[str]) -> dict[str, Any]:
+    """What `bounce_command` has measured, for the report's entry; nothing where no transaction could begin."""
+    found = [line.split()[1] for line in lines if line.startswith("serving ")]
+    return {"serving_again_seconds": round(int(found[-1]) / 1000, 2)} if found else {}
+
+
 def look_at_host(on: Any, is_server: bool) -> HostSeen:
     """What a host has and runs. Raises Failure."""
-    installed: Installed = conduct.fact(on, Installation)
+    installation = Installation()
     script = (ON_SERVERS if is_server else ON_CLIENTS) + 'echo "free $(df --output=avail -B1 /opt | tail -n 1)"'
-    return parse_host(installed, conduct.run(on, script, "look at FoundationDB"))
+    lines = conduct.run(on, f"{installation.command()}\n{script}", "look at FoundationDB")
+    return parse_host(installation.process(lines), lines)
 
 
 def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
-    """What `ON_SERVERS` or `ON_CLIENTS` print, with what the fact says."""
+    """What `ON_SERVERS` or `ON_CLIENTS` print, among other lines, with what the fact says."""
     found: dict[str, set[str]] = {"configured": set(), "running": set(), "external": set(), "peer": set()}
     free = "0"
     for line in lines:

@@ -72,6 +72,7 @@ fdb_backup_memory = "1GiB"  # an agent above this is ended
 fdb_rolling = False  # fdb upgrade: zone by zone instead of all processes at once
 fdb_procedure = "auto"  # fdb upgrade: by the versions, or as said
 fdb_cut_off = False  # fdb upgrade to another minor version: clients outside the inventory may lose the database
+fdb_workers_away = 0.34  # fdb upgrade: the share of all store workers that may restart at once, one of a host
 fdb_recovered_seconds = 600  # an upgrade is refused where the last recovery is less long ago
 
 # --- metrics

@@ -139,6 +139,8 @@ def test_killed_at_every_step_under_load_it_goes_on(lab: LabUnderTest) -> None:
     done = [report for report in reports(lab)[earlier:] if report["outcome"] == "done"]
     assert not any(report["waits"]["failed"] or (report["probe"] or {}).get("failed") for report in done), done
     steps = [step["name"] for report in reports(lab)[earlier:] for step in report["steps"]]
+    begun = [step["name"] for step in reports(lab)[earlier + 1]["steps"]]
+    assert begun[0].startswith("stage") and begun[1].startswith("announce"), begun
     assert sum(step.startswith("bounce") for step in steps) <= 2, steps
 
 

@@ -105,3 +105,15 @@ def test_an_etcd_that_does_not_answer_is_said_in_a_line(once):
 def test_a_member_that_answers_nonsense_is_passed_over(once):
     done, _ = once(app1={name: "<html>" for name in ETCD}, app2={name: "[]" for name in ETCD})
     assert done.returncode == 0, done.output
+
+
+def test_what_nobody_feels_is_done_before_the_operation_is_announced(once, tmp_path):
+    deploy = tmp_path / "once.py"
+    text = deploy.read_text().replace("done = False", "done, staged = False, False")
+    both = '((Step("stage it", "stage", quiet=True),) * (not self.staged) + (Step("do it", "do"),))'
+    text = text.replace('((Step("do it", "do"),))', both)
+    deploy.write_text(text.replace("self.done = True", 'self.staged, self.done = True, step.action == "do"'))
+    done, report = once()
+    assert done.returncode == 0, done.output
+    assert [step["name"].split()[0] for step in report["steps"]] == ["stage", "announce", "do"]
+    assert report["waits"]["answered"] == 0

@@ -24,11 +24,12 @@ def upgrade(fake, packages):
                 "*": {
                     **(held or {}),
                     "status json": document,
-                    "df --output": ["configured 7.3.77", f"free {free}"],
-                    "readlink": [
+                    "df --output": [
                         "release /opt/foundationdb/7.3.77/packages clients server",
                         "current 7.3.77",
                         "user",
+                        "configured 7.3.77",
+                        f"free {free}",
                     ],
                 }
             },

@@ -128,6 +128,32 @@ def test_a_worker_with_the_old_library_is_restarted():
     assert actions(stale, target()) == ["take_library", "healthy"]
 
 
+def test_staging_alone_is_what_nobody_feels():
+    assert [step.action for step in plan.upgrade(seen(), target()).steps if step.quiet] == ["stage"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "away", "expected"),
+    [
+        ([2, 2, 2], 0.34, 2),  # two of six workers
+        ([1, 1, 1], 0.34, 1),
+        ([2, 2, 2], 0.1, 1),  # never none
+        ([8, 8], 0.34, 1),  # one host stays
+        ([8, 8, 8], 0.9, 2),
+        ([4] * 12, 0.25, 11),
+        ([4], 0.34, 1),
+        ([], 0.34, 1),
+    ],
+)
+def test_on_how_many_hosts_workers_restart_at_once(workers, away, expected):
+    assert plan.hosts_at_once({f"app{n}": count for n, count in enumerate(workers)}, away) == expected
+
+
+def test_what_a_bounce_has_measured():
+    assert upgrade.parse_bounce(["serving 1234"]) == {"serving_again_seconds": 1.23}
+    assert upgrade.parse_bounce([]) == {}
+
+
 # --- zone by zone
 
 
