@@ -118,6 +118,13 @@ def test_nothing_is_left_to_do():
     assert actions(seen(with_versions(*ALL_NEW), SWITCHED["servers"], DONE_CLIENT), target()) == []
 
 
+def test_the_recovery_that_it_has_cost_itself_is_not_waited_for():
+    """Only before the first step is it asked how long ago the last one was."""
+    strict = dataclasses.replace(LIMITS, recovered_seconds=86_400)
+    done = seen(with_versions(*ALL_NEW), SWITCHED["servers"], DONE_CLIENT)
+    assert actions(done, Target(NEW, ENDPOINTS, strict)) == []
+
+
 def test_back_to_the_patch_before():
     back = seen(with_versions(*ALL_NEW), SWITCHED["servers"], DONE_CLIENT)
     assert actions(back, target(OLD)) == ["switch", "bounce", "take_library", "healthy"]
