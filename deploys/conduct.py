@@ -28,7 +28,6 @@ from deploys.etcd.gateway import Gateway
 from deploys.facts import Tree
 from deploys.remote import fact, run
 from deploys.report import Report, summary
-from deploys.report import gates as report_gates
 from deploys.shell import exclusive
 from ops import marks
 from ops.errors import Failure, UserError
@@ -249,7 +248,7 @@ def _take_steps(
             guard()
         seen, plan = looked or _look(verb)
         looked = None
-        report.document["gates"] = report_gates(verb.health(seen)) if hasattr(verb, "health") else []
+        report.looked(verb.health(seen) if hasattr(verb, "health") else ())
         if plan.refusals:
             raise (UserError if last is None else Failure)("; ".join(plan.refusals))
         if not plan.steps:

@@ -56,6 +56,10 @@ class Report:
             self.write()
             say(f"    {name}: {entry['outcome']} after {entry['seconds']:.1f} s")
 
+    def looked(self, found: Iterable[Gate]) -> None:
+        """All gates, as they are before the next step."""
+        self.document |= {"gates": gates(found), "gates_at_seconds": self._elapsed()}
+
     @contextmanager
     def best_effort(self, what: str) -> Iterator[None]:
         """For what only reports: where it does not succeed, that is said, and noted under "not_done"."""
@@ -95,7 +99,7 @@ def summary(document: dict[str, Any]) -> list[str]:
     """The report for people."""
     lines = [f"{document['operation']}: {document['outcome']} after {document['seconds']:.1f} s"]
     lines += [f"  {step.get('seconds', 0):7.1f} s  {step['name']}" for step in document["steps"]]
-    lines += _serving_again(document["steps"])
+    lines += _serving_again(document)
     if probe := document.get("probe"):
         lines.append(
             f"  a client at the virtual address: {probe['reads']} reads, {probe['failed']} failed, "
@@ -110,19 +114,22 @@ def summary(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _serving_again(steps: list[dict[str, Any]]) -> list[str]:
+def _serving_again(document: dict[str, Any]) -> list[str]:
     """When the database could be used again, and when the cluster was healthy again: two lines, or none.
 
     "serving_again_seconds" of a step that restarts processes is how long it could not be used, at most.
     """
+    steps = document["steps"]
     restarts = [step for step in steps if "serving_again_seconds" in step]
     if not restarts:
         return []
     longest = max(step["serving_again_seconds"] for step in restarts)
-    each = f", the longest of {len(restarts)} times" if len(restarts) > 1 else ""
-    lines = [f"  serving again after {longest:.1f} s{each}"]
-    last, first = steps[-1], restarts[0]
-    if last.get("gates") and last["outcome"] == "done" and all(gate["ok"] for gate in last["gates"]):
-        green = last["at_seconds"] + last["seconds"] - first["at_seconds"]
-        lines.append(f"  all gates green {green:.1f} s after the {'first ' if each else ''}restart began")
+    several = len(restarts) > 1
+    lines = [f"  serving again after {longest:.1f} s" + f", the longest of {len(restarts)} times" * several]
+    # The last step may have been a gate; else the last look has found all of them green.
+    last = steps[-1]
+    at = last["at_seconds"] + last["seconds"] if "gates" in last else document.get("gates_at_seconds", 0)
+    if document["outcome"] == "done" and all(gate["ok"] for gate in document.get("gates", ())):
+        green = at - restarts[0]["at_seconds"]
+        lines.append(f"  all gates green {green:.1f} s after the {'first ' * several}restart began")
     return lines

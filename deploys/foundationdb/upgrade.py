@@ -91,7 +91,7 @@ class Upgrade:
         return plan.upgrade(seen, self._target)
 
     def health(self, seen: Seen) -> tuple[status.Gate, ...]:
-        return status.judge(seen.document, self._target.limits).gates
+        return status.judge(seen.document, dataclasses.replace(self._target.limits, recovered_seconds=0)).gates
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
         getattr(self, f"_{step.action}")(entry, *step.arguments)
