@@ -168,3 +168,12 @@ def test_the_gateway_asks_the_next_member(server, tmp_path):
     )
     code, output = run(server, tmp_path, does)
     assert code == 0 and "ANSWER {}" in output, output
+
+
+def test_pyinfra_still_asks_for_its_callers_by_the_names_that_config_replaces() -> None:
+    # in a process of its own: importing pyinfra makes the whole process gevent's
+    ask = (
+        "import inspect\nfrom pyinfra.api import util\n"
+        "assert util.stack is inspect.stack and util.getframeinfo is inspect.getframeinfo"
+    )
+    subprocess.run([sys.executable, "-c", ask], check=True)
