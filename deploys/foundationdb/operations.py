@@ -70,6 +70,8 @@ def unpack_command(version: str, uploads: Mapping[str, str], names: Iterable[str
     return "\n".join(
         [
             "set -eu; umask 022",
+            # It may take its time: a database and its clients are at work here.
+            "renice -n 19 -p $$ >/dev/null; ionice -c 3 -p $$ || true",
             FORGET_OLD_UPLOADS,
             f"trap 'rm -rf {work} {files}' EXIT",
             "getent passwd foundationdb >/dev/null || useradd --system --user-group --no-create-home "
