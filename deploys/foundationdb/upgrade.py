@@ -363,9 +363,10 @@ old=$(pidof fdbserver) || exit 0
 out=$(mktemp); trap 'rm -f $out' EXIT
 {ask} > $out 2>&1 & cli=$!
 gone() {{ for pid in $old; do [ ! -e /proc/$pid/stat ] || grep -q ') Z ' /proc/$pid/stat || return 1; done; }}
+ended=
 until gone; do
-if [ $(( $(now) - began )) -ge {seconds * 1000} ] || {{ ! kill -0 $cli 2>/dev/null && ! wait $cli; }}; then
-cat $out >&2; exit 1; fi
+[ -n "$ended" ] || kill -0 $cli 2>/dev/null || {{ wait $cli; ended=$?; }}
+if [ "${{ended:-0}}" -ne 0 ] || [ $(( $(now) - began )) -ge {seconds * 1000} ]; then cat $out >&2; exit 1; fi
 sleep 0.05; done
 began=$(now)
 seen=$({fdbcli("getversion", seconds=seconds)} 2>&1) && echo "serving $(( $(now) - began ))"; true"""
