@@ -66,7 +66,7 @@ class Browser:
         script = f"const done = arguments[arguments.length - 1]; Promise.resolve({script}).then(done)"
         return self.driver.execute_async_script(script, *arguments)
 
-    def wait(self, what: str, found: Callable[[], Any], seconds: float = 20) -> Any:
+    def wait(self, what: str, found: Callable[[], Any], seconds: float = 60) -> Any:
         """The first true value of `found`; where none comes, the failure says what the page says."""
         end = time.monotonic() + seconds
         while True:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _COPIES = CHECKOUT / ".griddle" / "tests"
 _NOT_COPIED = shutil.ignore_patterns(".git", ".griddle", ".venv", "__pycache__", ".*_cache", ".hypothesis")
 
 Completed = subprocess.CompletedProcess[str]
+HANGS_SECONDS = 300  # what has not come by then, however busy the machine is, does not come
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,6 +31,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The shared lab begins bare, and test_deploy.py is about that: of the lab's tests it comes first."""
     here = Path(__file__).parent
     items.sort(key=lambda item: (here in item.path.parents, item.path.name != "test_deploy.py"))
+
+
+@pytest.fixture(scope="session")
+def sampled(pytestconfig: pytest.Config) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Of points to be killed at: every third, from one that the commit chooses; with --long all of them.
+
+    So each run has points all along the way, each commit's run the same ones, and all get their turn.
+    """
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True).stdout
+    first, step = (0, 1) if pytestconfig.getoption("--long") else (int(head or "0", 16) % 3, 3)
+
+    def chosen(points: Sequence[Any]) -> Sequence[Any]:
+        print(f"of {list(points)}: {list(points[first::step])}")
+        return points[first::step]
+
+    return chosen
 
 
 class LabUnderTest:
@@ -59,11 +76,11 @@ class LabUnderTest:
     def griddle_command(self, *arguments: str) -> list[str]:
         return [".venv/bin/python", "-m", "ops.cli", *arguments]
 
-    def griddle(self, *arguments: str, check: bool = True, seconds: float = 1200) -> Completed:
+    def griddle(self, *arguments: str, check: bool = True, seconds: float = 3600) -> Completed:
         """Runs a command of the CLI; where `check`, a failure shows its output."""
         return self._run(self.griddle_command(*arguments), check, seconds)
 
-    def pyinfra(self, *arguments: str, check: bool = True, seconds: float = 1200) -> Completed:
+    def pyinfra(self, *arguments: str, check: bool = True, seconds: float = 3600) -> Completed:
         """Runs pyinfra in the copy."""
         return self._run([".venv/bin/pyinfra", *arguments], check, seconds)
 
@@ -73,7 +90,7 @@ class LabUnderTest:
         operations = json.loads(self.pyinfra("-y", "--json", *apply).stdout)["results"]["operations"]
         return {each["name"]: each["success"] for each in operations if each["success"]}
 
-    def ssh(self, host: str, command: str, check: bool = True, seconds: float = 60) -> Completed:
+    def ssh(self, host: str, command: str, check: bool = True, seconds: float = HANGS_SECONDS) -> Completed:
         """Runs a shell command on a host, as the deploy user."""
         found = self.plan.host(host)
         assert found is not None, f"no host {host} in {self.plan}"

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import LabUnderTest, held_by_another, report
+from tests.lab.conftest import HANGS_SECONDS, LabUnderTest, held_by_another, report
 
-BOUND_SECONDS = 75  # from the cut to the end of the run, whatever it waits for
+# From the cut to the end of the run, whatever it waits for. What deploys/remote.py bounds comes to half a minute,
+# a busy machine adds to that, and a run that hangs does not end at all.
+BOUND_SECONDS = 240
 AGENT = "component=agent"
 
 
 @pytest.fixture(scope="module")
 def trial(lab: LabUnderTest) -> Iterator[LabUnderTest]:
     """The lab, serving, with the trial's deploy beside the others."""
-    lab.griddle("up", seconds=2400)
+    lab.griddle("up")
     shutil.copy(Path(__file__).parent / "trial.py", lab.checkout)
     yield lab
     (lab.checkout / "trial.py").unlink()
@@ -44,13 +46,13 @@ class Run:
     def output(self) -> str:
         return re.sub(r"\x1b\[[0-9;]*m", "", self._log.read_text())
 
-    def until(self, words: str, seconds: float = 120) -> None:
+    def until(self, words: str, seconds: float = HANGS_SECONDS) -> None:
         end = time.monotonic() + seconds
         while words not in self.output:
             assert time.monotonic() < end and self.process.poll() is None, self.output
             time.sleep(0.1)
 
-    def ended(self, seconds: float = 300) -> tuple[int, str]:
+    def ended(self, seconds: float = 2 * HANGS_SECONDS) -> tuple[int, str]:
         """Exit code and output."""
         try:
             code = self.process.wait(seconds)
@@ -140,6 +142,8 @@ def cut_at(lab: LabUnderTest, host: str, words: str, **environment: str) -> tupl
         lab.griddle("lab", "heal", host)
 
 
+# Each run: tests/unit/test_remote.py, the gateway's next member; tests/plan/test_conduct.py, what only reports.
+@pytest.mark.long
 def test_the_next_member_is_asked_and_what_only_reports_fails_nothing(trial: LabUnderTest) -> None:
     """etcd is asked by way of app1, which also holds the lock; proxy1 is asked what clients felt."""
     run = conduct(trial, TRIAL_SECONDS="8")
@@ -199,7 +203,7 @@ def test_cut_off_at_each_step_it_ends_in_time_and_in_words_and_the_next_run_goes
 
 def await_all(lab: LabUnderTest) -> None:
     """A host that was healed is heard by all again."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANGS_SECONDS
     health = "sudo griddle-etcdctl endpoint health --cluster 2>&1"
     while lab.ssh("app3", health, check=False).stdout.count("is healthy") < 3:
         assert time.monotonic() < end

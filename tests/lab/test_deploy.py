@@ -1,4 +1,4 @@
-"""The whole deploy on real hosts: dry on bare ones, killed at ten points, applied, applied again, and looked at by
+"""The whole deploy on real hosts: dry on bare ones, killed on its way, applied, applied again, and looked at by
 commands that know nothing of it. The tests stand in the order of a cluster's first day.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ import pytest
 from deploys import locks
 from deploys.foundationdb.facts import fdbcli
 from deploys.shell import CURL
-from tests.lab.conftest import LabUnderTest
+from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 from tests.lab.rotation import kill_and_finish
 
 ALL = ["inventory/lab.py", "deploys/all.py"]
 KILLS = 10
+LATE = 100  # so often a store may be late before a request is given up
 NOWHERE = "http://127.0.0.1:9"
 # Holds the files that it is given as apt does.
 HOLD = """
@@ -69,7 +70,7 @@ def engine(lab: LabUnderTest) -> str:
 def curl(lab: LabUnderTest, path: str, *arguments: str) -> tuple[int, dict[str, str], str]:
     """(status, headers with small letters, body) of a request to the virtual address, from this machine."""
     done = subprocess.run(
-        ["curl", "-sS", "-m", "5", "-i", *arguments, f"http://{lab.plan.virtual_ip}{path}"],
+        ["curl", "-sS", "-m", "30", "-i", *arguments, f"http://{lab.plan.virtual_ip}{path}"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -118,9 +119,11 @@ def test_another_process_that_holds_apts_locks_is_waited_for_and_named(lab: LabU
     assert process.wait() == 0 and waited, "".join(lines)
 
 
-def test_killed_at_ten_points_the_next_run_goes_on(lab: LabUnderTest) -> None:
+def test_killed_on_its_way_the_next_run_goes_on(
+    lab: LabUnderTest, sampled: Callable[[Sequence[int]], Sequence[int]]
+) -> None:
     """Each run is killed somewhat later than the one before it had come; the last one is left alone."""
-    for kill in range(KILLS):
+    for kill in sampled(range(KILLS)):
         process = subprocess.Popen(
             [".venv/bin/pyinfra", "-y", *ALL],
             cwd=lab.checkout,
@@ -224,7 +227,7 @@ def test_messages_reach_the_feed_once_while_fronts_are_restarted(lab: LabUnderTe
                 return
             text = f"w{writer}-{number}"
             body = ["-d", json.dumps({"from": f"w{writer}", "text": text}), "-H", f"Idempotency-Key: {text}"]
-            for _ in range(20):
+            for _ in range(LATE):
                 status, _, answer = curl(lab, f"/v1/profiles/{owner}/messages", *body)
                 if not store_was_late(status, answer):
                     break
@@ -253,7 +256,7 @@ def test_messages_reach_the_feed_once_while_fronts_are_restarted(lab: LabUnderTe
     assert failed == []
     assert all(sent.values())
     for lane in ("direct", "wsgi"):
-        end = time.monotonic() + 20
+        end = time.monotonic() + HANGS_SECONDS
         while sorted(feed(lab, owner, lane)) != sorted(sent[0] + sent[1]):
             assert time.monotonic() < end
             time.sleep(0.2)
@@ -270,7 +273,7 @@ def feed(lab: LabUnderTest, owner: str, lane: str) -> list[str]:
     """The texts of all pages, newest first."""
     texts, query = [], "?limit=100"
     while True:
-        for _ in range(20):
+        for _ in range(LATE):
             status, _, answer = curl(lab, f"/v1/profiles/{owner}/feed{query}", "-H", f"X-Lane: {lane}")
             if not store_was_late(status, answer):
                 break
@@ -293,7 +296,7 @@ def test_etcd_is_healthy_and_asks_for_certificates(lab: LabUnderTest) -> None:
 def test_the_store_is_the_one_that_was_asked_for(lab: LabUnderTest) -> None:
     if engine(lab) != "fdb":
         pytest.skip("FoundationDB's packages are not in the artifacts directory: the lab runs on etcd")
-    ask = fdbcli("status json", seconds=20)
+    ask = fdbcli("status json", seconds=60)
     document = json.loads(lab.ssh("fdb1", f"sudo sh -c {shlex.quote(ask)}").stdout)
     assert document["cluster"]["configuration"]["redundancy_mode"] == "triple"
     assert document["cluster"]["configuration"]["coordinators_count"] == 5
@@ -310,13 +313,12 @@ def test_kernel_values_are_in_force_and_the_others_are_named(lab: LabUnderTest) 
 def test_ports_are_open_to_whom_they_are_for_and_to_nobody_else(lab: LabUnderTest) -> None:
     app = lab.plan.host("app1").address
 
-    def reaches(host: str, port: int) -> bool:
-        knock = f"timeout 2 bash -c '</dev/tcp/{app}/{port}' 2>/dev/null"
+    def reaches(host: str, port: int, seconds: int = 30) -> bool:
+        knock = f"timeout {seconds} bash -c '</dev/tcp/{app}/{port}' 2>/dev/null"
         return lab.ssh(host, knock, check=False).returncode == 0
 
-    assert reaches("proxy1", 7000) and reaches("proxy1", 8000)
-    assert not reaches("metrics1", 7000) and not reaches("metrics1", 8000)
-    assert reaches("metrics1", 2379) and not reaches("metrics1", 2380)
+    assert all(reaches(*open_to) for open_to in (("proxy1", 7000), ("proxy1", 8000), ("metrics1", 2379)))
+    assert not any(reaches("metrics1", port, seconds=2) for port in (7000, 8000, 2380))  # dropped without a word
     assert "policy drop" in lab.ssh("app1", "sudo nft list chain inet griddle input").stdout
 
 
@@ -399,7 +401,7 @@ def test_the_virtual_address_moves_when_its_proxy_loses_power(lab: LabUnderTest)
     )  # fmt: skip
     lab.griddle("lab", "stop", holder)
     try:
-        print(f"virtual address lost with {holder}: back after {answers_within(lab, 20):.1f} s")
+        print(f"virtual address lost with {holder}: back after {answers_within(lab, HANGS_SECONDS):.1f} s")
     finally:
         lab.griddle("lab", "start", holder)
 
@@ -408,7 +410,7 @@ def test_a_host_that_lost_power_serves_again_by_itself(lab: LabUnderTest) -> Non
     """An app host is also an etcd member: where it led, reads of the etcd engine wait for an election."""
     lab.griddle("lab", "stop", "app1")
     try:
-        print(f"app1 lost: reads go on after {answers_within(lab, 20, '-H', 'X-Lane: direct'):.1f} s")
+        print(f"app1 lost: reads go on after {answers_within(lab, HANGS_SECONDS, '-H', 'X-Lane: direct'):.1f} s")
     finally:
         lab.griddle("lab", "start", "app1")
     lab.pyinfra("-y", *ALL)

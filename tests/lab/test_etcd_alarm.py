@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.lab.conftest import LabUnderTest
+from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 
 PKI = "/etc/etcd/pki"
 SMOKE = ("-y", "inventory/lab.py", "deploys/all.py", "--data", "component=smoke")
@@ -24,7 +24,7 @@ def cluster(lab: LabUnderTest) -> None:
 def answer(lab: LabUnderTest, path: str, method: str = "GET", body: bytes | None = None) -> int:
     request = urllib.request.Request(f"http://{lab.plan.virtual_ip}{path}", body, method=method)
     try:
-        return urllib.request.urlopen(request, timeout=6).status
+        return urllib.request.urlopen(request, timeout=30).status
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -33,7 +33,7 @@ def write(lab: LabUnderTest) -> int:
     return answer(lab, "/v1/profiles/alarmed", "PUT", b'{"name":"Ada"}')
 
 
-def until(what: str, check: Callable[[], bool], seconds: float = 45) -> None:
+def until(what: str, check: Callable[[], bool], seconds: float = HANGS_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -52,9 +52,7 @@ def test_an_alarm_is_said_by_all_that_look_and_taken_back_by_a_command(lab: LabU
     )
     try:
         if on_etcd:
-            until(
-                "writes and readiness say that it is full", lambda: write(lab) == 507 == answer(lab, "/readyz"), 15
-            )
+            until("writes and readiness say that it is full", lambda: write(lab) == 507 == answer(lab, "/readyz"))
         assert answer(lab, "/v1/profiles/p1") == 200
         seen = lab.griddle("etcd", "status", check=False)
         assert seen.returncode == 1 and "NOSPACE" in seen.stdout
@@ -75,7 +73,7 @@ def test_an_alarm_is_said_by_all_that_look_and_taken_back_by_a_command(lab: LabU
         lab.griddle("etcd", "defragment")
     finally:
         lab.griddle("etcd", "disarm")
-    until("writes go on", lambda: write(lab) == 204, 15)
+    until("writes go on", lambda: write(lab) == 204)
     assert answer(lab, "/readyz") == 200
     until("the metrics host knows that, too", lambda: alarms() == [])
     lab.pyinfra(*SMOKE)

@@ -11,6 +11,7 @@ import pytest
 from deploys.model import Cluster
 from deploys.proxy import config
 from ops import lab
+from tests.lab.conftest import HANGS_SECONDS
 from tests.unit.clusters import cluster
 
 # A host on a network. Every packet of VRRP that leaves it is counted.
@@ -36,7 +37,9 @@ def in_namespace(directory: Path, made: Cluster, script: str) -> None:
     # nginx is not here, and it is not what this is about
     (directory / "ours.conf").write_text(file.data.decode().replace("/usr/bin/curl", "/bin/true #"))
     whole = f"work={directory}\n{PRELUDE}{script}"
-    done = subprocess.run(["unshare", "--net", "sh", "-c", whole], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", whole], capture_output=True, text=True, timeout=HANGS_SECONDS
+    )
     assert done.returncode == 0, f"{done.stderr}\n{(directory / 'log').read_text()}"
 
 
@@ -50,7 +53,7 @@ def test_a_single_proxy_has_the_address_and_sends_nothing_to_anybody(tmp_path: P
         alone(),
         """
 run "$work/ours.conf"
-within 100
+within 300
 sleep 2
 nft list table ip seen | grep -q 'counter packets 0 ' || { nft list table ip seen >&2; exit 1; }
 """,
@@ -68,10 +71,10 @@ def test_the_address_stays_when_a_second_proxy_comes_and_goes(tmp_path: Path) ->
         """
 cp "$work/ours.conf" "$work/conf"
 run "$work/conf"
-within 50
+within 300
 cp "$work/pair.conf" "$work/conf"; kill -HUP $pids; sleep 0.5
-within 60
+within 300
 cp "$work/ours.conf" "$work/conf"; kill -HUP $pids; sleep 0.5
-within 20
+within 300
 """,
     )

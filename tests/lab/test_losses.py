@@ -20,6 +20,7 @@ import tomli_w
 
 from nginx.render import NginxValues, lua_files, nginx_conf
 from ops.process import die_with_parent
+from tests.lab.conftest import HANGS_SECONDS
 from tests.unit.serving import NGINX, ROOT, nginx_missing
 from tests.unit.stores import free_port, wait_until
 
@@ -62,7 +63,7 @@ class Host:
             for worker in range(2):
                 self.start_worker(module, worker)
         for port in (*STORES, *FRONTS):
-            wait_until(f"{self.name} listens", lambda port=port: self._listens(port), 60)
+            wait_until(f"{self.name} listens", lambda port=port: self._listens(port), HANGS_SECONDS)
 
     def start_worker(self, module: str, worker: int) -> None:
         inside = ["ip", "netns", "exec", self.name, sys.executable, "-m", f"services.{module}"]
@@ -152,7 +153,7 @@ def proxy(hosts: list[Host], tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (directory / "nginx.conf").write_text(nginx_conf(values))
     command = [NGINX, "-p", f"{directory}/", "-c", str(directory / "nginx.conf"), "-g", "daemon off;"]
     process = subprocess.Popen(command, preexec_fn=die_with_parent)
-    wait_until("all serve", lambda: {answer(port, *one) for one in REQUESTS * 20} <= GOOD, 60)
+    wait_until("all serve", lambda: {answer(port, *one) for one in REQUESTS * 20} <= GOOD, HANGS_SECONDS)
     yield port
     process.terminate()
     process.wait(15)

@@ -6,16 +6,14 @@ import time
 import pytest
 
 from deploys.shell import CURL
-from tests.lab.conftest import LabUnderTest
+from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 
 APPLY = ["-y", "inventory/lab.py", "deploys/all.py", "--data"]
-ARRIVAL_SECONDS = 20
 
 
 @pytest.fixture(scope="module", autouse=True)
 def metrics(lab: LabUnderTest) -> None:
-    for component in ("base", "firewall", "etcd", "metrics"):
-        lab.pyinfra(*APPLY, f"component={component}")
+    lab.pyinfra(*APPLY, "component=base,firewall,etcd,metrics")
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def query(lab: LabUnderTest, expression: str) -> dict[str, float]:
 
 
 def await_values(lab: LabUnderTest, expression: str, expected: dict[str, float]) -> None:
-    end = time.monotonic() + ARRIVAL_SECONDS
+    end = time.monotonic() + HANGS_SECONDS
     while (seen := query(lab, expression)) != expected:
         assert time.monotonic() < end, f"{expression}: {seen}, not {expected}"
         time.sleep(0.5)
@@ -81,7 +79,7 @@ def test_a_store_and_a_daemon_that_were_away_leave_no_spike(lab: LabUnderTest) -
     lab.ssh("app2", "sudo systemctl stop collectd && sleep 2 && sudo systemctl start collectd")
     time.sleep(5)
     (highest,) = query(lab, "max_over_time(rate(griddle_test_steady[3s])[30s:1s])").values()
-    assert 4 < highest < 20
+    assert 1 < highest < 20  # of a busy machine's sender, less than ten
 
 
 def test_nothing_counted_is_lost_while_the_store_is_down(lab: LabUnderTest) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ops import lab
+from tests.lab.conftest import HANGS_SECONDS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +40,7 @@ def in_namespace(script: str) -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_SECONDS,
     )
     assert done.returncode == 0, done.stderr
 

@@ -10,11 +10,9 @@ import pytest
 
 from tests import browser as browsers
 from tests.browser import Browser
-from tests.lab.conftest import LabUnderTest
+from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 
 pytestmark = pytest.mark.skipif(browsers.missing() is not None, reason=str(browsers.missing()))
-
-SILENT_SECONDS = 60  # 15 s until a host counts as silent, a refresh each 5 s, and a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +52,16 @@ def board(readers: None, address: str) -> Iterator[Browser]:
 
 
 def test_real_numbers_appear(lab: LabUnderTest, board: Browser) -> None:
-    board.wait("reads", lambda: re.match(r"[1-9][\d.]*/s", board.texts("#tiles .big")[2]), seconds=60)
+    board.wait("reads", lambda: re.match(r"[1-9][\d.]*/s", board.texts("#tiles .big")[2]), seconds=HANGS_SECONDS)
     share, p99, *_ = board.texts("#tiles .big")
     assert re.fullmatch(r"[\d.]+ %", share) and re.fullmatch(r"[\d.,]+ ms|> 1 s", p99)
     assert board.text("#cluster") == "lab"
     names = lab.reporting()
-    board.wait("all hosts up", lambda: all(board.text(f"#host-{name} .state") == "● up" for name in names), 60)
+    up = "● up"
+    board.wait("hosts", lambda: all(board.text(f"#host-{name} .state") == up for name in names), HANGS_SECONDS)
     board.wait("cpu", lambda: re.fullmatch(r"[\d.]+ %", board.text("#host-app1 .number")))
-    board.wait("etcd", lambda: board.text("#members .sum") == "● healthy", 60)
-    board.wait("the release", lambda: board.text("#release-table tbody th").startswith("r-"), 60)
+    board.wait("etcd", lambda: board.text("#members .sum") == "● healthy", HANGS_SECONDS)
+    board.wait("the release", lambda: board.text("#release-table tbody th").startswith("r-"), HANGS_SECONDS)
 
 
 def test_the_deploy_is_marked(board: Browser) -> None:
@@ -77,12 +76,12 @@ def test_the_deploy_is_marked(board: Browser) -> None:
 def test_a_stopped_host_turns_red_and_comes_back(lab: LabUnderTest, board: Browser) -> None:
     lab.griddle("lab", "stop", "app3")
     try:
-        board.wait("red", lambda: "silent" in board.text("#host-app3 .state"), SILENT_SECONDS)
+        board.wait("red", lambda: "silent" in board.text("#host-app3 .state"), HANGS_SECONDS)
         assert "bad" in board.find("#host-app3").get_attribute("class")
         assert any("app3" in problem for problem in board.texts("#problems li"))
     finally:
         lab.griddle("lab", "start", "app3")
-    board.wait("green", lambda: board.text("#host-app3 .state") == "● up", 2 * SILENT_SECONDS)
+    board.wait("green", lambda: board.text("#host-app3 .state") == "● up", HANGS_SECONDS)
 
 
 def test_a_link_keeps_the_view(board: Browser, address: str) -> None:

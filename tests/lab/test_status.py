@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import LabUnderTest
+from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 
 READS = 50
 
@@ -19,7 +19,7 @@ def cluster(lab: LabUnderTest) -> None:
 
 def read(lab: LabUnderTest, lane: str) -> None:
     url = f"http://{lab.plan.virtual_ip}/v1/profiles/p1"
-    with urllib.request.urlopen(urllib.request.Request(url, headers={"X-Lane": lane}), timeout=5) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"X-Lane": lane}), timeout=30) as answer:
         answer.read()
 
 
@@ -28,7 +28,7 @@ def status(lab: LabUnderTest) -> dict[str, Any]:
 
 
 def test_what_the_cluster_does_is_on_one_screen(lab: LabUnderTest) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS_SECONDS
     while True:
         for _ in range(READS):
             read(lab, "direct")
@@ -55,7 +55,7 @@ def test_what_the_cluster_does_is_on_one_screen(lab: LabUnderTest) -> None:
 def test_a_host_that_is_down_is_said_so(lab: LabUnderTest) -> None:
     lab.griddle("lab", "stop", "app2")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGS_SECONDS
         while True:
             seen = status(lab)
             states = {host["name"]: host["state"] for host in seen["hosts"]}

@@ -111,7 +111,7 @@ def fake(tmp_path):
         done = subprocess.run(
             [*pyinfra, inventory, deploy, *arguments],
             cwd=ROOT, env=os.environ | {"GRIDDLE_STATE": str(tmp_path / "state")},
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         output = done.stdout + done.stderr
         return Run(done.returncode, parse(output), output)

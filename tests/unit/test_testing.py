@@ -1,11 +1,14 @@
-"""`--no-skip`: a run that skipped something says what, and fails; the tests' own summary is its last line."""
+"""How the tests themselves are run: which beside which, and what a run that skipped something says."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import APART, LabBesideTheRest
 
 TESTS = """
 import pytest
@@ -15,6 +18,16 @@ def test_passes(): pass
 @pytest.mark.skip(reason="no compiler here")
 def test_needs_a_compiler(): pass
 """
+
+
+def test_what_shares_no_lab_is_apart():
+    lab = Path(__file__).parents[1] / "lab"
+    own = {path.name for path in lab.glob("test_*.py") if not re.search(r"\blab: LabUnderTest", path.read_text())}
+    assert set(APART) == own
+    scope = {name: LabBesideTheRest._split_scope(None, f"tests/lab/{name}::test_it[x::y]") for name in APART}
+    assert set(scope.values()) == {"apart"}
+    assert LabBesideTheRest._split_scope(None, "tests/lab/test_deploy.py::test_it") == "lab"
+    assert LabBesideTheRest._split_scope(None, "tests/unit/test_it.py::test_it") == "rest"
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])
