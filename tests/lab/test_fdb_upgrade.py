@@ -1,5 +1,5 @@
 """`fdb status` and `fdb upgrade` on a whole cluster that clients use meanwhile: what they notice is counted, and
-what they were told is read back. The operator is killed at every step.
+what they were told is read back. The operator is killed on the way.
 """
 
 import hashlib
@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from ops import artifacts
 from tests.lab.clients import clients, lost
-from tests.lab.conftest import LabUnderTest, held_by_another
+from tests.lab.conftest import HANGS_SECONDS, LabUnderTest, held_by_another
 
 OLD, NEW, BROKEN = "7.3.77", "7.3.78", "7.3.99"
 
@@ -36,7 +37,7 @@ def seen(lab: LabUnderTest) -> dict:
     return document
 
 
-def await_health(lab: LabUnderTest, seconds: float = 240) -> dict:
+def await_health(lab: LabUnderTest, seconds: float = 2 * HANGS_SECONDS) -> dict:
     end = time.monotonic() + seconds
     while not (document := seen(lab))["healthy"]:
         assert time.monotonic() < end, [gate for gate in document["gates"] if not gate["ok"]]
@@ -124,11 +125,14 @@ def broken_packages(directory: Path) -> Path:
     return directory
 
 
-def test_killed_at_every_step_under_load_it_goes_on(lab: LabUnderTest) -> None:
+def test_killed_on_its_way_under_load_it_goes_on(
+    lab: LabUnderTest, sampled: Callable[[Sequence[str]], Sequence[str]]
+) -> None:
     address, earlier = lab.plan.virtual_ip, len(reports(lab))
+    steps = (f"stage {NEW}", "point fdb1", "bounce the processes", "store workers on", "gate: healthy")
     with clients(address) as told:
-        for step in (f"stage {NEW}", "point fdb1", "bounce the processes", "store workers on", "gate: healthy"):
-            kill_at(lab, f"{step}")
+        for step in sampled(steps):
+            kill_at(lab, step)
         lab.griddle("fdb", "upgrade", NEW)
     assert not told.failed and told.asked > 500, told
     assert lost(address, told) == [] and len(told.acknowledged) > 100
@@ -177,17 +181,3 @@ def test_zone_by_zone_and_back_under_load(lab: LabUnderTest) -> None:
     assert document["healthy"] and document["versions"] == [OLD]
     assert {process["class"] for process in document["processes"]} == {"unset"}  # one of them yielded for a while
     assert lab.changes("foundationdb,backup") == {}  # each unit runs with what the upgrade has left
-
-
-def test_status_says_what_it_can_of_a_database_that_is_down(lab: LabUnderTest) -> None:
-    for host in ("fdb3", "fdb4", "fdb5"):
-        lab.griddle("lab", "stop", host)
-    try:
-        document = seen(lab)
-        assert not document["available"] and document["unreachable_hosts"] == ["fdb3", "fdb4", "fdb5"]
-        assert [each["reachable"] for each in document["coordinators"]].count(True) == 2
-        assert document["hosts"]["fdb1"]["running"] == [OLD]
-    finally:
-        for host in ("fdb3", "fdb4", "fdb5"):
-            lab.griddle("lab", "start", host)
-    await_health(lab)
