@@ -14,6 +14,7 @@ import click
 
 from deploys import forms, model, releases
 from deploys.backup import config as backup
+from deploys.backup import object_store
 from deploys.config import ports
 from deploys.foundationdb import config as foundationdb
 from deploys.model import Cluster, Host
@@ -172,6 +173,7 @@ def _foundationdb(cluster: Cluster) -> Iterator[str]:
             if forms.size_bytes(host.data[small]) >= forms.size_bytes(host.data[large]):
                 seen = f"{small} is {host.data[small]}"
                 yield f"host {host.name}: {seen}; less than {large}, {host.data[large]}, is needed"
+    yield from object_store.faults(data)
     if data["fdb_backup_url"] and data["fdb_backup_snapshot_seconds"] > data["fdb_backup_keep_days"] * 86400:
         yield (
             f"fdb_backup_snapshot_seconds is {data['fdb_backup_snapshot_seconds']}: longer than "
@@ -294,7 +296,7 @@ def _wanted(overrides: Mapping[str, Any]) -> set[str]:
     if component := overrides.get("component"):
         return set(component.split(","))
     deploys = [Path(name).name for name in _command_line("operations") if name.endswith(".py")]
-    wanted = set().union(*(FILES_OF.get(name, {"app", "foundationdb"}) for name in deploys))
+    wanted = set().union(*(FILES_OF.get(name, {"app", "foundationdb", "backup"}) for name in deploys))
     return wanted | {"foundationdb"} if overrides.get("join") else wanted
 
 
@@ -327,7 +329,7 @@ def _needs_fdb(deploys: Iterable[str], names: Mapping[str, Any]) -> Iterator[str
 
 
 def _files(cluster: Cluster, only: set[str]) -> list[str]:
-    """Problems with files that the data names: profiles, releases, FoundationDB's packages.
+    """Problems with files that the data names: profiles, releases, FoundationDB's packages, credentials.
 
     :param only: components whose files are needed
     """
@@ -348,6 +350,8 @@ def _files(cluster: Cluster, only: set[str]) -> list[str]:
         from ops import artifacts
 
         attempt(lambda: artifacts.resolve(cluster.data["fdb_version"]))
+        if "backup" in only and cluster.data["fdb_backup_url"]:
+            attempt(lambda: object_store.check(cluster.data))
     return found
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from dataclasses import dataclass
 
 from deploys import model
+from deploys.backup.object_store import place
 from deploys.forms import (
     ADDRESS,
     FILE_NAME,
@@ -75,6 +77,10 @@ _COUNT = whole(1, 1000)
 _MILLISECONDS = whole(1, 65535)
 _SECONDS = whole(1, 86400)
 _ENGINES_OF_FDB = ("ssd", "ssd-1", "ssd-2", "ssd-redwood-1", "ssd-rocksdb-v1", "ssd-sharded-rocksdb", "memory")
+_BACKUP_URL = Form(
+    "file:///DIRECTORY, or blobstore://KEY@HOST/NAME?bucket=BUCKET&region=REGION without a secret",
+    lambda value: bool(re.fullmatch(r"file:///[^\x00-\x20\x7f/][^\x00-\x20\x7f]*", value) or place(value)),
+)
 _KNOB_VALUE = Form(
     "a number, True, False or a word",
     lambda value: type(value) in (int, float, bool) or not [*text(r"[!-~]+", "").faults(value)],
@@ -133,16 +139,10 @@ SETTINGS: dict[str, Setting] = {
     "fdb_redundancy": Setting(one_of(*REPLICAS)),
     "fdb_engine": Setting(one_of(*_ENGINES_OF_FDB)),
     "fdb_tls": Setting(YES_OR_NO),
-    "fdb_backup_url": Setting(
-        or_empty(
-            text(
-                r"(file://(/[^\x00-\x20\x7f/][^\x00-\x20\x7f]*)|blobstore://[!-~]+)",
-                "file:///DIRECTORY or blobstore://...",
-            ),
-            "no backup",
-        ),
-        secret=True,
-    ),
+    # Shown to nobody, for somebody may write a secret into it.
+    "fdb_backup_url": Setting(or_empty(_BACKUP_URL, "no backup"), secret=True),
+    "fdb_backup_credentials": Setting(or_empty(LINE, "no account")),
+    "fdb_backup_ca": Setting(or_empty(LINE, "no TLS to it")),
     "fdb_backup_snapshot_seconds": Setting(whole(1, 366 * 86400)),
     "fdb_backup_keep_days": Setting(whole(1, 3660)),
     "fdb_backup_agents": Setting(whole(1, 99)),

@@ -2,7 +2,7 @@
 
 FoundationDB's agents do the work of a continuous backup: snapshots of the whole database again and again, and the
 log of every mutation between them (apple/foundationdb, documentation/sphinx/source/backups.rst). Every agent must
-reach the backup's URL, so with a file:// URL they run on one host.
+reach the backup's URL, so with a file:// URL they run on one host; with an object store they do, too.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from deploys.backup import object_store
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.config import as_foundationdb, fdbcli
@@ -26,7 +27,7 @@ TAG = "default"
 AGENT = "griddle-backup-agent@{}.service"
 TIMERS = ("griddle-backup-upkeep.timer", "griddle-backup-expire.timer")
 UNIT_FILES = {name: f"/etc/systemd/system/{name}" for name in ("griddle-backup-agent@.service", *TIMERS)}
-INPUTS = (foundationdb.TLS_ENVIRONMENT,)
+INPUTS = (foundationdb.TLS_ENVIRONMENT, object_store.ENVIRONMENT)
 """What agents read besides their unit."""
 UPKEEP = "/usr/local/lib/griddle/backup-upkeep"
 TIMES = "/var/lib/griddle/backup-times"
@@ -43,6 +44,9 @@ SCRATCH_PORT = 4690
 SCRATCH_SECONDS = 4 * 3600
 READ_SECONDS = 60
 STATUS_SECONDS = 30
+LIST_SECONDS = 120
+TRACED = '(ResponseCode|S3ErrorCode|VerifyError|RemoteHost|Error)="[^"]+"'
+NAME_BY_TIME = "date -u +backup-%Y-%m-%d-%H-%M-%S"
 
 
 def host(cluster: Cluster) -> Host:
@@ -64,7 +68,12 @@ def tool(name: str, arguments: str, cluster_file: str = foundationdb.CLUSTER_FIL
     if verb == "list":  # the one that asks no database, and knows no such option
         option = ""
     tools = foundationdb.CURRENT if verb == "list" else foundationdb.tools(cluster_file)
-    return as_foundationdb(f"timeout {seconds} {tools}/bin/{name} {verb} {option}{rest}")
+    return _with_store(f"timeout {seconds} {tools}/bin/{name} {verb} {option}{rest}")
+
+
+def _with_store(command: str) -> str:
+    """A shell command: one of the tools that may ask the object store; never with a secret among its words."""
+    return as_foundationdb(f"env $(cat {object_store.ENVIRONMENT} 2>/dev/null) {command}")
 
 
 def status_command() -> str:
@@ -72,11 +81,53 @@ def status_command() -> str:
     return tool("fdbbackup", f"status -t {TAG} --json", seconds=STATUS_SECONDS)
 
 
-def start_command(data: dict) -> str:
-    """Begins a continuous backup, in a directory of its own below the URL."""
-    return tool(
-        "fdbbackup",
-        f"start -t {TAG} -z -s {data['fdb_backup_snapshot_seconds']} -d {shlex.quote(data['fdb_backup_url'])}",
+def errors_command() -> str:
+    """A shell command that prints what has kept agents from getting further since the newest restorable version, a
+    line for each kind. The JSON document's Errors are empty, whatever happens (7.3.77, FileBackupAgent.actor.cpp).
+    """
+    text = tool("fdbbackup", f"status -t {TAG}", seconds=STATUS_SECONDS)
+    return f"{text} 2>/dev/null | sed -n '/^Recent Errors/,/^Past Errors/p' | grep ' ago : '; true"
+
+
+def begin_command(data: dict, *, instead: bool = False) -> str:
+    """A shell command that begins a continuous backup, in a place of its own below the URL.
+
+    :param instead: of one that runs: it is ended, and stays where it is. Not before the store of the new one has
+        answered, and the times that it reached are noted first: they are how a restore finds it
+    """
+    start = f"start -t {TAG} -z -s {data['fdb_backup_snapshot_seconds']} -d {_begun(data['fdb_backup_url'])}"
+    end = [f"{UPKEEP} || true", tool("fdbbackup", f"abort -t {TAG}")] if instead else []
+    store = [f"{list_command(data)} >/dev/null"] if object_store.place(data["fdb_backup_url"]) else []
+    return "\n".join(["set -e", *store, *end, tool("fdbbackup", start)])
+
+
+def _begun(url: str) -> str:
+    """For a shell: its place. To a directory FoundationDB adds a name by the time; to a blobstore:// URL it adds
+    nothing, and would mix a second backup's files with the first's (FileBackupAgent.actor.cpp, submitBackup).
+    """
+    if not (to := object_store.place(url)):
+        return shlex.quote(url)
+    below = str(replace(to, name=f"{to.name}/"))
+    return "".join([shlex.quote(below.partition("?")[0]), f'"$({NAME_BY_TIME})"', shlex.quote(f"?{to.query}")])
+
+
+def list_command(data: dict) -> str:
+    """A shell command that prints the URL of each backup, of an object store those of the whole bucket. What a
+    store that refuses has said is in FoundationDB's trace alone, so that is where the error's words are from.
+    """
+    if not (to := object_store.place(data["fdb_backup_url"])):
+        return tool("fdbbackup", f"list -b {shlex.quote(data['fdb_backup_url'])}")
+    asked = tool("fdbbackup", f"list -b {shlex.quote(to.bucket_url)} --log --logdir $log", seconds=LIST_SECONDS)
+    whom = f"{to.host}{to.port and ':'}{to.port}, bucket {to.parameters['bucket']}"
+    return "\n".join(
+        [
+            "(",
+            "log=$(mktemp -d) && chown foundationdb $log && trap 'rm -rf $log' EXIT",
+            f"if {asked} > $log/said 2>&1; then grep '^blobstore://' $log/said || true; exit 0; fi",
+            f"seen=$(cat $log/trace.*.xml | grep -oE '{TRACED}' | sort -u | tr '\\n' ' ')",
+            f'echo "the object store {whom}: ${{seen:-$(tail -n 1 $log/said)}}" >&2; exit 1',
+            ")",
+        ]
     )
 
 
@@ -129,6 +180,7 @@ def scratch_script(data: dict, url: str, version: int, part: Part) -> str:
     """
     release = foundationdb.CURRENT
     unit = f"systemd-run -q --collect -p User=foundationdb -p RuntimeMaxSec={SCRATCH_SECONDS}"
+    agent = f"{unit} -p EnvironmentFile=-{object_store.ENVIRONMENT} --unit=griddle-verify-agent"
     restore = tool(
         "fdbrestore",
         f"start -t {TAG} -r {shlex.quote(url)} -v {version} -w",
@@ -146,7 +198,7 @@ def scratch_script(data: dict, url: str, version: int, part: Part) -> str:
             f"chown foundationdb {SCRATCH_CLUSTER_FILE}",
             f"{unit} --unit=griddle-verify-server {release}/sbin/fdbserver -C {SCRATCH_CLUSTER_FILE} "
             f"-p 127.0.0.1:{SCRATCH_PORT} -d {SCRATCH}/data -L {SCRATCH} --cache-memory 100MiB",
-            f"{unit} --unit=griddle-verify-agent {release}/lib/foundationdb/backup_agent/backup_agent "
+            f"{agent} {release}/lib/foundationdb/backup_agent/backup_agent "
             f"-C {SCRATCH_CLUSTER_FILE} --memory {data['fdb_backup_memory']}",
             f"{fdbcli('configure new single ssd', SCRATCH_CLUSTER_FILE, READ_SECONDS)} >/dev/null",
             f"{restore} > {SCRATCH}/log 2>&1 || {{ tail -n 3 {SCRATCH}/log; exit 1; }}",
@@ -167,9 +219,9 @@ def files(this: Host, seed: ClusterFile, authority: Authority) -> dict[str, Entr
     values = {
         "release": foundationdb.release(data["fdb_version"]),
         "cluster_file": foundationdb.CLUSTER_FILE,
-        "environment": foundationdb.TLS_ENVIRONMENT,
+        "environments": (foundationdb.TLS_ENVIRONMENT, object_store.ENVIRONMENT),
         "knobs": f" --knob_tls_cert_refresh_delay_seconds={foundationdb.TLS_REFRESH_SECONDS}"
-        if data["fdb_tls"]
+        if data["fdb_tls"] or data["fdb_backup_ca"]
         else "",
         "memory": data["fdb_backup_memory"],
         "writable": " ".join(filter(None, (foundationdb.DATA, directory(data)))),
@@ -186,6 +238,7 @@ def files(this: Host, seed: ClusterFile, authority: Authority) -> dict[str, Entr
         **foundationdb.tool_files(),
         foundationdb.SEED: File(str(seed)),
         **foundationdb.tls_files(this, authority),
+        **object_store.files(data, authority),
         **{path: File(render(TEMPLATES / f"{name}.j2", **values)) for name, path in UNIT_FILES.items()},
         **{
             f"/etc/systemd/system/{name}": File(render(TEMPLATES / f"{name}.j2", **values))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api import FactBase, StringCommand, operation
 
 from deploys.backup import config, status
@@ -28,11 +28,14 @@ class BackupStatus(FactBase[status.Backup]):
 def backed_up(data: Mapping[str, Any]) -> Generator[StringCommand]:
     """A continuous backup runs.
 
-    + data: the host's data; a running backup to another URL is ended first, and stays where it is
+    + data: the host's data; a running backup to another URL is ended, and stays where it is
     """
     seen = host.get_fact(BackupStatus)
     if seen.running and status.goes_to(seen.url, data["fdb_backup_url"]):
         host.noop(f"it runs, to {seen.url}")
         return
-    abort = f"{config.tool('fdbbackup', f'abort -t {config.TAG}')}\n" if seen.running else ""
-    yield from checked(f"set -e\n{abort}{config.start_command(data)}", "start a continuous backup", timeout=180)
+    begin = config.begin_command(data, instead=seen.running)
+    yield from checked(begin, "begin a continuous backup", timeout=300)
+    if seen.running:
+        said = f"up to version {seen.restorable} and {status.utc(seen.at)}" if seen.restorable else "at no version"
+        logger.info(f"{host.print_prefix}the backup in {seen.url} has ended; it stays restorable, {said}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from deploys.backup.status import Backup, Moment, utc, version_at
+from deploys.backup.status import Backup, Moment, name, utc, version_at
 from deploys.conduct import Plan, Step
 
 MIB = 1024**2
@@ -94,9 +94,7 @@ def _refusals(seen: Seen, target: Target, found: Moment | None) -> Iterator[str]
         yield "the database is not available: ./griddle fdb status"
         return
     if found is None:
-        there = "; ".join(
-            f"{url.rpartition('/')[2]}: {first} to {last}" for url, (first, last) in seen.reach.items()
-        )
+        there = "; ".join(f"{name(url)}: {first} to {last}" for url, (first, last) in seen.reach.items())
         times = f"; times are known from {utc(seen.notes[0].at)} to {utc(seen.notes[-1].at)}" if seen.notes else ""
         yield f"no backup reaches that; there are the versions {there or 'of none'}{times}"
         return

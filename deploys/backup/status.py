@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from deploys.backup import object_store
+
 
 @dataclass(frozen=True)
 class Backup:
@@ -23,7 +25,6 @@ class Backup:
     url: str = ""
     restorable: int = 0
     at: int = 0
-    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,33 @@ def parse(text: str) -> Backup:
         url=document.get("DestinationURL", ""),
         restorable=int(point.get("Version", 0)) if document.get("Restorable") else 0,
         at=int(point.get("EpochSeconds", 0)),
-        errors=tuple(str(each.get("Message", each)) for each in document.get("Errors", ())),
     )
 
 
 def goes_to(url: str, wanted: str) -> bool:
-    """Whether a backup at `url` is one to `wanted`, the data's URL.
-
-    Below a file:// URL each has a directory of its own; any other is used as it is (FileBackupAgent.actor.cpp).
-    """
-    if not wanted.startswith("file://"):
-        return url == wanted
+    """Whether a backup at `url` is one to `wanted`, the data's URL: below it each has a place of its own."""
+    if to := object_store.place(wanted):
+        return object_store.listed(url, to) == url
     directory = posixpath.dirname(posixpath.normpath(url.removeprefix("file://")))
     return url.startswith("file://") and directory == posixpath.normpath(wanted.removeprefix("file://"))
+
+
+def name(url: str) -> str:
+    """A backup's own name, by the time of its begin."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def urls(listed: Iterable[str], known: Iterable[str], wanted: str) -> list[str]:
+    """Backups that may be restored, the oldest first.
+
+    :param listed: what `fdbbackup list` has printed
+    :param known: URLs of others, which may be anywhere
+    :param wanted: the data's URL
+    """
+    found, to = [], object_store.place(wanted)
+    for line in filter(None, map(str.strip, listed)):
+        found.append(object_store.listed(line, to) if to else line)
+    return sorted({url for url in [*found, *known] if url}, key=name)
 
 
 def moments(lines: Iterable[str]) -> list[Moment]:

@@ -60,7 +60,7 @@ class _OnBackupHost:
         return next((int(line) for line in lines if line.strip().isdigit()), 0)
 
     def _begin(self, entry: dict[str, Any]) -> None:
-        self._run(config.start_command(self._data), "begin a continuous backup", 120)
+        self._run(config.begin_command(self._data), "begin a continuous backup", 300)
 
     def _wait_for(self, version: int, entry: dict[str, Any]) -> None:
         seen, moved, told = self._backup(), time.monotonic(), time.monotonic()
@@ -70,7 +70,8 @@ class _OnBackupHost:
             if seen.restorable > before.restorable:
                 moved = now
             if now - moved > STALLED_SECONDS:
-                errors = "; ".join(seen.errors) or f"do its agents run on {self._host.name}?"
+                errors = "; ".join(self._run(config.errors_command(), "backup's errors"))
+                errors = errors or f"do its agents run on {self._host.name}?"
                 raise Failure(f"the backup stands still at version {seen.restorable}: {errors}")
             if now - told > TELL_SECONDS:
                 told = now
@@ -205,16 +206,17 @@ class Restore(_OnBackupHost):
         locked = database.get(document, "cluster.database_lock_state.locked") is True
         keys = [] if locked else read(self._on(), 'getrange "" \\xff 1', "look for keys")
         lines = self._run(f"cat {config.TIMES} 2>/dev/null; echo ---; cat {SUBMITTED} 2>/dev/null; true", "notes")
-        submitted = lines[lines.index("---") + 1 :]
+        notes, submitted = status.moments(lines[: lines.index("---")]), lines[lines.index("---") + 1 :]
+        backup = self._backup()
         return plan.Seen(
             available=True,
             locked=locked,
             empty=not locked and not any(line.startswith("`") for line in keys),
             stored_bytes=int(database.get(document, "cluster.data.total_kv_size_bytes") or 0),
             version=self._version(),
-            backup=self._backup(),
-            reach=self._reach(),
-            notes=tuple(status.moments(lines[: lines.index("---")])),
+            backup=backup,
+            reach=self._reach([backup.url, *(each.url for each in notes)]),
+            notes=tuple(notes),
             restore=self._restore(),
             submitted=(int(submitted[0].split()[0]), submitted[0].split()[1]) if submitted else None,
         )
@@ -226,13 +228,13 @@ class Restore(_OnBackupHost):
         self._begun = True
         getattr(self, f"_{step.action}")(entry, *step.arguments)
 
-    def _reach(self) -> dict[str, tuple[int, int]]:
-        listed = config.tool("fdbbackup", f"list -b {shlex.quote(self._data['fdb_backup_url'])}")
-        urls = self._run(listed, "list backups")
+    def _reach(self, known: list[str]) -> dict[str, tuple[int, int]]:
+        """Of the backups below the data's URL, and of those that are known from before it was another one."""
+        lines = self._run(config.list_command(self._data), "list backups", 120)
         found = {}
-        for url in sorted(filter(None, map(str.strip, urls))):
+        for url in status.urls(lines, known, self._data["fdb_backup_url"]):
             describe = config.tool("fdbbackup", f"describe -d {shlex.quote(url)} --json")
-            described = self._run(f"{describe} 2>/dev/null; true", "describe a backup")
+            described = self._run(f"{describe} 2>/dev/null; true", "describe a backup", 90)
             points = json.loads(next((line for line in described if line.startswith("{")), "{}"))
             if points.get("Restorable"):
                 found[url] = (points["MinRestorablePoint"]["Version"], points["MaxRestorablePoint"]["Version"])

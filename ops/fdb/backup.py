@@ -56,7 +56,8 @@ def status(checkout: Path, inventory: str, *, as_json: bool) -> None:
     if not found["running"]:
         print(f"no continuous backup runs; the last one: {found['url'] or 'none'}")
     else:
-        print(f"runs, to {found['url']} on {found['host']}, {found['bytes'] / 2**20:.1f} MiB in all")
+        size = "" if found["bytes"] is None else f", {found['bytes'] / 2**20:.1f} MiB in all"
+        print(f"runs, to {found['url']} on {found['host']}{size}")
     if found["restorable_version"]:
         print(f"restorable to version {found['restorable_version']}, {found['restorable_time']}", end="")
         print(f", {found['lag_seconds']} s ago")
@@ -65,22 +66,30 @@ def status(checkout: Path, inventory: str, *, as_json: bool) -> None:
     print(f"agents running: {found['agents']}")
     for error in found["errors"]:
         print(f"error: {error}")
+    for each in found["earlier"]:
+        print(f"before: {each['url']}, to version {each['restorable_version']}, {each['restorable_time']}")
 
 
 def look(checkout: Path, inventory: str) -> dict[str, Any]:
-    """The document of `backup status --json`; times in UTC, `bytes` of all backups below a file:// URL."""
+    """The document of `backup status --json`; times in UTC, `bytes` of all backups below a file:// URL, null where
+    they are in an object store; `earlier`: what the notes of the agents' host say of backups that have ended.
+    """
     cluster = hosts.cluster(checkout / inventory)
     if cluster.store_engine != "fdb" or not cluster.data["fdb_backup_url"]:
         raise UserError(f"cluster {cluster.name} has no FoundationDB with a backup (store_engine, fdb_backup_url)")
     host = config.host(cluster)
     size = f"du -sb {shlex.quote(config.directory(host.data) or '/nonexistent')} 2>/dev/null | cut -f1"
     agents = "systemctl list-units --plain --no-legend --state=active 'griddle-backup-agent@*' | wc -l"
-    script = f"{agents}; echo $({size}); {config.status_command()}"
+    ended = f"awk '{{ last[$3] = $0 }} END {{ for (url in last) print last[url] }}' {config.TIMES} 2>/dev/null"
+    script = f"{agents}; echo $({size}); {ended}; echo ---; {config.errors_command()}; {config.status_command()}"
     done = hosts.run(host, f"sudo sh -c {shlex.quote(script)}", 90)
     lines = done.stdout.decode(errors="replace").splitlines()
-    if len(lines) < 3:
+    if "---" not in lines[2:]:
         raise Failure(f"{host.name}: {done.stderr.decode(errors='replace').strip() or 'no answer'}")
-    seen = states.parse("\n".join(lines[2:]))
+    middle = lines.index("---", 2)
+    seen = states.parse("\n".join(lines[middle + 1 :]))
+    errors = [line for line in lines[middle + 1 :] if " ago : " in line]
+    earlier = [each for each in states.moments(lines[2:middle]) if each.url != seen.url or not seen.running]
     return {
         "host": host.name,
         "running": seen.running,
@@ -89,6 +98,10 @@ def look(checkout: Path, inventory: str) -> dict[str, Any]:
         "restorable_time": states.utc(seen.at) if seen.restorable else None,
         "lag_seconds": int(time.time()) - seen.at if seen.restorable else None,
         "agents": int(lines[0]),
-        "bytes": int(lines[1] or 0),
-        "errors": list(seen.errors),
+        "bytes": int(lines[1] or 0) if config.directory(host.data) else None,
+        "errors": errors,
+        "earlier": [
+            {"url": each.url, "restorable_version": each.version, "restorable_time": states.utc(each.at)}
+            for each in earlier
+        ],
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.backup import config, plan, status
+from deploys.backup import config, object_store, plan, status
 from deploys.backup.plan import Restore, Seen, Target
 from deploys.backup.status import Backup, Moment
 from deploys.foundationdb import cluster_file
@@ -18,6 +18,8 @@ from tests.unit.clusters import cluster
 
 OLD, NEW = "file:///backup/backup-2026-05-01", "file:///backup/backup-2026-05-02"
 RUNNING = Backup(running=True, url=NEW, restorable=9_000, at=1_100)
+STORE = "blobstore://k@s3:9000/lab/a?bucket=b&region=r&sc=0"
+STORED = "blobstore://k@s3:9000/lab/a/backup-2026-05-03-10-00-00?bucket=b&region=r&sc=0"
 NOTES = (Moment(100, 5_000, OLD), Moment(160, 65_000, OLD), Moment(1_000, 2_000, NEW), Moment(1_060, 8_000, NEW))
 SEEN = Seen(
     available=True,
@@ -87,10 +89,12 @@ def test_notes_are_read_and_half_written_ones_left_out():
         ("file:///backup//backup-2026-05-02", "file:///backup/", True),
         ("file:///backup2/backup-2026-05-02", "file:///backup", False),
         ("file:///backup/old/backup-2026-05-02", "file:///backup", False),
-        ("blobstore://k@s3/a?bucket=b", "blobstore://k@s3/a?bucket=b", True),
-        ("blobstore://k@s3/a?bucket=b2", "blobstore://k@s3/a?bucket=b", False),
-        ("file:///backup/backup-1", "blobstore://k@s3/a", False),
-        ("blobstore://k@s3/a", "file:///backup", False),
+        (STORED, STORE, True),
+        (STORED, STORE.replace("=b&", "=b2&"), False),
+        (STORED, STORE.replace("s3", "s4"), False),
+        (STORE, STORE, False),
+        ("file:///backup/backup-1", STORE, False),
+        (STORED, "file:///backup", False),
     ],
 )
 def test_a_backup_goes_to_where_the_data_say_or_to_another_place(url, wanted, same):
@@ -100,13 +104,16 @@ def test_a_backup_goes_to_where_the_data_say_or_to_another_place(url, wanted, sa
 # --- upkeep
 
 
+SEED = cluster_file.parse("a:b@192.0.2.31:4500", "here")
+
+
 class NoAuthority:
     """Makes no certificates: without fdb_tls nobody asks."""
 
 
 def upkeep_files(**data) -> dict:
     made = cluster(fdb_backup_keep_days=2, **data)
-    return config.files(made.hosts["metrics1"], cluster_file.parse("a:b@192.0.2.31:4500", "here"), NoAuthority())
+    return config.files(made.hosts["metrics1"], SEED, NoAuthority())
 
 
 def upkeep(tmp_path: Path, *arguments: str) -> str:
@@ -159,6 +166,102 @@ def test_it_expires_once_a_day_also_on_a_host_that_was_off_at_that_time(tmp_path
             ["systemd-analyze", "verify", "--man=no", str(tmp_path / timer)], capture_output=True, text=True
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- an object store
+
+
+def test_what_a_store_lists_is_known_by_the_url_that_it_was_begun_with():
+    """It says neither the region nor the parameters in their order, and holds other clusters' backups."""
+    listed = [
+        "blobstore://k@s3:9000/lab/a/backup-2026-05-03-10-00-00?bucket=b&sc=0",
+        "blobstore://k@s3:9000/lab/b/backup-2026-05-03-11-00-00?bucket=b&sc=0",
+        "blobstore://k@s3:9000/lab/a/old/backup-2026-05-03-11-00-00?bucket=b&sc=0",
+        "",
+    ]
+    assert status.urls(listed, [], STORE) == [STORED]
+    assert status.urls(listed, ["", NEW, STORED, NEW], STORE) == [NEW, STORED], "those of a URL before"
+    assert status.urls([NEW, OLD], [STORED], "file:///backup") == [OLD, NEW, STORED]
+
+
+def begun(tmp_path: Path, url: str, **options) -> list[str]:
+    """The words of FoundationDB's tools, run one after the other, to begin a backup."""
+    (tmp_path / "runuser").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n')
+    for name in ("chown", "runuser"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o755)
+    script = config.begin_command({**cluster().data, "fdb_backup_url": url}, **options)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", script], check=True, env=environment, timeout=20)
+    lines = (tmp_path / "asked").read_text().splitlines()
+    return [line.partition("/bin/fdbbackup ")[2] for line in lines if "/bin/fdbbackup" in line]
+
+
+def test_each_backup_has_a_place_of_its_own_in_the_store(tmp_path):
+    ask, start = begun(tmp_path, STORE)
+    assert ask.startswith("list -b blobstore://k@s3:9000/?bucket=b&region=r&sc=0&connect_tries=3 ")
+    url = start.rpartition("-d ")[2]
+    assert status.goes_to(url, STORE) and status.name(url) > status.name(STORED)
+
+
+def test_another_backup_is_ended_only_when_the_store_of_the_new_one_has_answered(tmp_path):
+    assert [words.split()[0] for words in begun(tmp_path, STORE, instead=True)] == ["list", "abort", "start"]
+
+
+def test_a_directory_gets_its_name_from_foundationdb(tmp_path):
+    (start,) = begun(tmp_path, "file:///backup")
+    assert start.endswith("-d file:///backup")
+
+
+ACCOUNTS = {"accounts": {"k@s3": {"secret": "hush"}}}
+
+
+def credentials(tmp_path: Path, text: str, mode: int = 0o600) -> str:
+    path = tmp_path / "credentials.json"
+    path.write_text(text)
+    path.chmod(mode)
+    files = upkeep_files(fdb_backup_url=STORE, fdb_backup_credentials=str(path))
+    return files[object_store.CREDENTIALS].content
+
+
+def test_credentials_are_the_agents_own(tmp_path):
+    assert json.loads(credentials(tmp_path, json.dumps(ACCOUNTS))) == ACCOUNTS
+    file = upkeep_files()[object_store.CREDENTIALS]
+    assert (file.mode, file.owner, file.group) == ("600", "foundationdb", "foundationdb")
+    assert json.loads(file.content) == {"accounts": {}}, "those that the data name no more go"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("hush", 0o600, "another form"),
+        ('{"accounts": {"k@s3": "hush"}}', 0o600, "another form"),
+        ('{"accounts": ["hush"]}', 0o600, "another form"),
+        (json.dumps({"accounts": {"k@s3:9000": {"secret": "hush"}}}), 0o600, "has no account k@s3 "),
+        (json.dumps(ACCOUNTS), 0o640, "chmod 600"),
+    ],
+)
+def test_bad_credentials_are_said_in_a_line_without_them(tmp_path, text, mode, words):
+    with pytest.raises(UserError, match=words) as refused:
+        credentials(tmp_path, text, mode)
+    assert "hush" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_agents_trust_the_store_and_with_fdb_tls_the_cluster(tmp_path):
+    class Bundle:
+        def bundle(self) -> str:
+            return "ours\n"
+
+    path = tmp_path / "ca.pem"
+    path.write_text("-----BEGIN CERTIFICATE-----\ntheirs\n")
+    data = {"fdb_backup_url": STORE, "fdb_backup_credentials": "", "fdb_backup_ca": str(path)}
+    assert object_store.files({**data, "fdb_tls": False}, Bundle())[object_store.CA].content == path.read_text()
+    both = object_store.files({**data, "fdb_tls": True}, Bundle())
+    assert both[object_store.CA].content == f"ours\n{path.read_text()}"
+    assert f"FDB_TLS_CA_FILE={object_store.CA}" in both[object_store.ENVIRONMENT].content
+    path.write_text("key")
+    with pytest.raises(UserError, match="holds no certificate"):
+        object_store.files({**data, "fdb_tls": False}, Bundle())
 
 
 # --- restore

@@ -16,6 +16,9 @@ from tests.unit.clusters import cluster
 ROOT = Path(__file__).resolve().parents[2]
 
 
+PLAIN = "blobstore://key@s3/backup?bucket=b&region=r&sc=0"
+
+
 def differing(**own) -> model.Cluster:
     """The usual cluster; proxy2 has data of its own."""
     usual = cluster()
@@ -63,6 +66,11 @@ def test_the_usual_cluster_is_good():
         (
             cluster(fdb_backup_snapshot_seconds=8 * 86400),
             ["fdb_backup_snapshot_seconds", "fdb_backup_keep_days, 7"],
+        ),
+        (cluster(fdb_backup_url=PLAIN), ["the account key@s3", "fdb_backup_credentials no file"]),
+        (
+            cluster(fdb_backup_url=PLAIN.replace("&sc=0", ""), fdb_backup_credentials="c"),
+            ["over TLS", "fdb_backup_ca names no file"],
         ),
         (differing(proxy_port=81), ["proxy_port is the cluster's", "80 on proxy1", "81 on proxy2"]),
         (cluster(metrics_promise_ms=30), ["metrics_promise_ms is 30", "25, 50"]),

@@ -19,6 +19,8 @@ from tests.unit.clusters import HOSTS, cluster
 ROOT = Path(__file__).resolve().parents[2]
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQ0oHVJvlvJwn1f6mj8XzDMfMJrDLzFJ5TCa4hTtC8u"
 
+STORE, WHERE = "blobstore://key@s3.example:9000", "bucket=c&region=d"
+
 
 def test_every_key_of_group_data_is_in_the_table_with_a_meaning():
     known = defaults()
@@ -159,7 +161,9 @@ def test_any_group_of_an_inventory_is_taken_or_refused(read_once, group, value):
         ("metrics_promise_share", [0.99], [99, 1, 0, "0.99", True, float("nan")]),
         ("fdb_memory", ["8GiB", "512MB"], ["8", "8 GiB", "8G", 8, "0GiB", "٣GiB"]),
         ("fdb_knobs", [{}, {"max_outstanding": 1}], [[], {"a b": 1}, {"a": "x y"}, {"a": None}, {"a": []}]),
-        ("fdb_backup_url", ["", "file:///srv/backup", "blobstore://k:s@h/b"], ["/srv", "file://s", "file:///a b"]),
+        ("fdb_backup_url", ["", "file:///srv/backup"], ["/srv", "file://s", "file:///a b", 5, None]),
+        ("fdb_backup_url", [f"{STORE}/a/b?{WHERE}", f"{STORE}/a?sc=0&{WHERE}"], [STORE, f"{STORE}/?{WHERE}"]),
+        ("fdb_backup_url", [f"blobstore://h/a?{WHERE}"], [f"blobstore://k:s@h/a?{WHERE}", f"{STORE}/a?bucket=c"]),
         ("notify_webhook_url", ["", "https://hooks.example/x"], ["hooks.example", "ftp://x", "https://", 5]),
         ("ssh_port", [22, None], ["22", 0, 1.5]),
         ("ssh_allow_agent", [True], ["no", 0]),
