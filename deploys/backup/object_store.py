@@ -65,8 +65,13 @@ class Place:
 
     @property
     def bucket_url(self) -> str:
-        """For `fdbbackup list`, which wants no name; tried three times, not ten, because somebody waits for it."""
-        return str(replace(self, name="", query=f"{self.query}&connect_tries=3"))
+        """For `fdbbackup list`, which wants no name."""
+        return impatient(str(replace(self, name="")))
+
+
+def impatient(url: str) -> str:
+    """The same, for a tool that somebody waits for: three tries, not ten, where a store is away."""
+    return f"{url}&connect_tries=3" if url.startswith("blobstore://") else url
 
 
 def place(url: str) -> Place | None:

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from deploys import conduct, model
-from deploys.backup import config, plan, status
+from deploys.backup import config, object_store, plan, status
 from deploys.conduct import Plan, Step
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
@@ -233,7 +233,8 @@ class Restore(_OnBackupHost):
         lines = self._run(config.list_command(self._data), "list backups", 120)
         found = {}
         for url in status.urls(lines, known, self._data["fdb_backup_url"]):
-            describe = config.tool("fdbbackup", f"describe -d {shlex.quote(url)} --json")
+            asked = object_store.impatient(url)  # a former store may be no more
+            describe = config.tool("fdbbackup", f"describe -d {shlex.quote(asked)} --json")
             described = self._run(f"{describe} 2>/dev/null; true", "describe a backup", 90)
             points = json.loads(next((line for line in described if line.startswith("{")), "{}"))
             if points.get("Restorable"):
