@@ -12,6 +12,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from deploys import shell
 from deploys.check import refuse_bad_words
+from deploys.preview import say_with_pyinfra
 from deploys.remote import tend_connections
 
 # Without this a failed or unreachable host drops out under `-y` and the others go on.
@@ -42,3 +43,4 @@ signal.signal(signal.SIGINT, _interrupted)
 
 refuse_bad_words()
 tend_connections()
+say_with_pyinfra()

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from pyinfra import host, state
 
-from deploys import model, summary
+from deploys import model, preview, summary
 
 
 def component(apply: ModuleType | Callable[[], None], *groups: str) -> None:
@@ -23,6 +23,7 @@ def component(apply: ModuleType | Callable[[], None], *groups: str) -> None:
     :param groups: inventory groups; none: every host
     """
     summary.watch(state)
+    preview.watch(state)
     module = apply.__module__ if callable(apply) else apply.__name__
     only = host.data.get("component")
     if only and module.split(".")[1] not in only.split(","):

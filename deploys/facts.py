@@ -21,6 +21,18 @@ class Tree(FactBase[dict[str, tree.Seen]]):
         return tree.parse_look(output)
 
 
+class Contents(FactBase[dict[str, tree.Content]]):
+    """Contents of the given files: {path: Content}; absent ones are left out."""
+
+    default = dict
+
+    def command(self, paths: list[str]) -> str:
+        return tree.read_command(paths)
+
+    def process(self, output: list[str]) -> dict[str, tree.Content]:
+        return tree.parse_read(output)
+
+
 class MissingPackages(FactBase[list[str]]):
     """Those of the given Debian packages that are not fully installed."""
 

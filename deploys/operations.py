@@ -14,7 +14,8 @@ import gevent
 from pyinfra import host, logger, state
 from pyinfra.api import OperationError, StringCommand, operation
 
-from deploys import locks, tree, units
+from deploys import locks, preview, tree, units
+from deploys.changes import Change
 from deploys.facts import MissingPackages, MissingUsers, Tree, Units
 from deploys.remote import run
 from deploys.shell import WITH_PROXIES, exclusive
@@ -56,10 +57,12 @@ def packages(names: Iterable[str]) -> Generator[StringCommand]:
 
     + names: Debian package names
     """
-    missing = host.get_fact(MissingPackages, names=sorted(names))
+    missing = [*preview.left("package", dict.fromkeys(host.get_fact(MissingPackages, names=sorted(names))))]
     if not missing:
         host.noop("all packages are installed")
         return
+    preview.bring("package", dict.fromkeys(missing))
+    preview.note(*map(_of_package, missing))
     yield StringCommand("true")  # a dry run ends here
     script = exclusive(locks.or_held(install_command(missing)))
     deadline, told = time.monotonic() + locks.WAIT_SECONDS, None
@@ -70,6 +73,12 @@ def packages(names: Iterable[str]) -> Generator[StringCommand]:
             logger.info(f"{host.print_prefix}waiting for apt's and dpkg's locks: {holder}")
         told = holder
         gevent.sleep(locks.LOOK_SECONDS)
+
+
+def _of_package(name: str) -> Change:
+    if name == "!guard":
+        return Change("file", "remove", "/usr/sbin/policy-rc.d", ("left by a run that was killed",))
+    return Change("package", "install", name)
 
 
 def install_command(missing: Iterable[str]) -> str:
@@ -97,7 +106,9 @@ def system_users(users: Mapping[str, str]) -> Generator[StringCommand]:
 
     + users: {name: home directory}; the directory is not made
     """
-    missing = host.get_fact(MissingUsers, names=sorted(users))
+    missing = [*preview.left("user", dict.fromkeys(host.get_fact(MissingUsers, names=sorted(users))))]
+    preview.bring("user", dict.fromkeys(missing))
+    preview.note(*(Change("user", "make", name) for name in missing))
     for name in missing:
         useradd = "useradd --system --user-group --no-create-home --shell /usr/sbin/nologin"
         make = f"{useradd} --home-dir {shlex.quote(users[name])} {shlex.quote(name)}"
@@ -123,10 +134,13 @@ def installed_files(
     """
     listed: dict[str, Entry] = {path: Directory(*spec) for path, spec in (directories or {}).items()}
     wanted = tree.with_parents(listed | dict(files))
-    changed = tree.differing(wanted, host.get_fact(Tree, paths=sorted(wanted)))
+    seen = host.get_fact(Tree, paths=sorted(wanted))
+    changed = preview.left("file", {path: wanted[path] for path in tree.differing(wanted, seen)})
     if not changed:
         host.noop(f"{component}'s files are as wanted")
         return
+    preview.bring("file", changed)
+    preview.note_files(wanted, changed, seen)
     script = tree.put_command(component, wanted, changed, validate)
     yield StringCommand(exclusive(script), _stdin=tree.archive(wanted))
 
@@ -137,9 +151,11 @@ def valid_files(component: str, files: Mapping[str, Entry], validate: str) -> Ge
 
     + component, files, validate: as there
     """
-    if not tree.differing(files, host.get_fact(Tree, paths=sorted(files))):
+    changed = tree.differing(files, host.get_fact(Tree, paths=sorted(files)))
+    if not preview.left("file", {path: files[path] for path in changed}):
         host.noop(f"{component}'s files are as wanted")
         return
+    preview.note(Change("command", "validate", f"{component}'s files", ("nothing is replaced yet",)))
     script = tree.put_command(component, files, [], validate)
     yield StringCommand(exclusive(script), _stdin=tree.archive(files))
 
@@ -169,17 +185,18 @@ def running_unit(
     gates = {name: ready.replace("{unit}", name) for name in names} if ready else {}
     # what is only to be started may be broken as long as others are not started, too
     asked = {} if start_only else gates
-    seen = host.get_fact(Units, names=names, inputs=inputs, ready=asked)
-    acted = False
-    for name in names:
-        verb = units.action(seen.get(name, units.Seen()), reload=reload)
-        if verb is None or (start_only and verb != "start"):
-            continue
-        acted = True
+    found = host.get_fact(Units, names=names, inputs=inputs, ready=asked)
+    seen = {name: found.get(name, units.Seen()) for name in names}
+    judged = {name: preview.action(name, seen[name], inputs, reload=reload) for name in names}
+    acts = {name: act for name, act in judged.items() if act and (not start_only or act.verb == "start")}
+    preview.note_acts(acts)
+    for name, act in acts.items():
         gate = gates.get(name)
-        act = units.act_command(name, verb, inputs, block=block, ready=gate, ready_seconds=ready_seconds)
-        yield from checked(act, f"{name}: {verb}", timeout=ready_seconds + 120)
-    if not acted:
+        command = units.act_command(
+            name, act.verb, inputs, block=block, ready=gate, ready_seconds=ready_seconds
+        )
+        yield from checked(command, f"{name}: {act.verb}", timeout=ready_seconds + 120)
+    if not acts:
         host.noop("running with the present inputs")
         await_ready({name: gates[name] for name in asked if seen[name].broken}, ready_seconds)
 

@@ -87,6 +87,36 @@ def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
     }
 
 
+LARGE_BYTES = 64 * 1024
+"""What is larger is not read to be compared."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file's size in bytes, and its first `LARGE_BYTES`."""
+
+    size: int
+    data: bytes
+
+
+def read_command(paths: Iterable[str]) -> str:
+    """One shell command that prints the contents of all files; read back by `parse_read`."""
+    quoted = " ".join(shlex.quote(path) for path in sorted(paths))
+    return (
+        f'for file in {quoted}; do [ ! -f "$file" ] || echo "$(stat -c %s -- "$file") '
+        f'$(head -c {LARGE_BYTES} -- "$file" | base64 -w 0) $file"; done'
+    )
+
+
+def parse_read(lines: Iterable[str]) -> dict[str, Content]:
+    """Parse `read_command`'s output into {path: Content}; paths that are no files are left out."""
+    found = {}
+    for line in lines:
+        size, data, path = line.split(" ", 2)
+        found[path] = Content(int(size), base64.b64decode(data))
+    return found
+
+
 # Directories of every Debian. Other ones above our files are ours to make, or a package's that are the same.
 _OF_THE_SYSTEM = {
     *(

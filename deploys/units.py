@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -72,6 +72,26 @@ class Seen:
         return self.runs and not self.ready
 
 
+AS_WANTED = Seen("active", stamp=Stamp(), now=Stamp())
+"""A unit that an apply has just acted on."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """What brings a unit to its definition and inputs ("start", "restart" or "reload"), and why."""
+
+    verb: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Coming:
+    """What a unit reads and this run is going to change first: paths of its definition, and of its inputs."""
+
+    definition: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+
 # A shell function: hash and newest ctime of files and directories, as `Read` has them. A slot is a link, and when
 # that was made counts as well.
 _READ = """\
@@ -119,12 +139,39 @@ def look_command(
 
 def _own(name: str) -> set[str]:
     """Names below /etc/systemd/system that are read for a unit: its file, and directories of its drop-ins."""
-    return {name, f"{name}.d", re.sub(r"@.*\.", "@.", name) + ".d"}
+    return {name, f"{name}.d", f"{_template(name)}.d"}
+
+
+def _template(name: str) -> str:
+    """The unit whose file one of several instances has: x@.service for x@1.service."""
+    return re.sub(r"@.*\.", "@.", name)
 
 
 def _is_of(path: PurePosixPath, name: str) -> bool:
     drop_in = path.suffix == ".conf" and not path.name.startswith(".") and path.parent.name in _own(name)
     return path.name == name or drop_in
+
+
+def coming(name: str, inputs: Iterable[str], changed: Mapping[str, bool]) -> Coming:
+    """What a unit reads of paths that are going to change.
+
+    :param changed: {path: whether it is a link, so that all that lies below changes as well}
+    """
+    inputs = list(inputs)
+
+    def is_input(path: str) -> bool:
+        return any(
+            path == each or path.startswith(f"{each}/") or (changed[path] and each.startswith(f"{path}/"))
+            for each in inputs
+        )
+
+    definition = [
+        path
+        for path in changed
+        if path.startswith(f"{_ETC}/")
+        and (_is_of(PurePosixPath(path), name) or path == f"{_ETC}/{_template(name)}")
+    ]
+    return Coming(tuple(definition), tuple(path for path in changed if is_input(path) and path not in definition))
 
 
 def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
@@ -207,20 +254,32 @@ def _epoch(timestamp: str) -> float:
         return 0.0
 
 
-def action(seen: Seen, *, reload: bool = False) -> str | None:
-    """What brings a unit to its definition and inputs: "start", "restart", "reload" or None."""
+def action(seen: Seen, *, reload: bool = False, coming: Coming = Coming()) -> Act | None:
+    """What brings a unit to its definition and inputs, as they will be; None where nothing has to be done."""
     if not seen.runs:
-        if seen.condition_failed and seen.stamp and seen.stamp.inputs.contents == seen.now.inputs.contents:
+        refused = seen.condition_failed and seen.stamp
+        if refused and seen.stamp.inputs.contents == seen.now.inputs.contents and not coming.inputs:
             return None  # this host refuses the unit, and nothing about it changed since
-        return "start"
-    if seen.stamp is None or seen.needs_daemon_reload:
-        return "restart"  # nobody knows what the process was started with
+        return Act("start", "it does not run")
+    if seen.stamp is None:
+        return Act("restart", "nobody knows what it was started with")
+    if coming.definition:
+        return Act("restart", f"its definition {_changes(coming.definition)}")
     same_load = seen.stamp.load == seen.now.load
-    if not _is_read(seen.stamp.definition, seen.now.definition, seen.started, same_load):
-        return "restart"
+    is_defined = _is_read(seen.stamp.definition, seen.now.definition, seen.started, same_load)
+    if seen.needs_daemon_reload or not is_defined:
+        return Act("restart", "its definition was changed since it was started")
+    takes_inputs = "reload" if reload else "restart"
+    if coming.inputs:
+        return Act(takes_inputs, f"its input {_changes(coming.inputs)}")
     if not _is_read(seen.stamp.inputs, seen.now.inputs, seen.loaded, same_load):
-        return "reload" if reload else "restart"
-    return "start" if seen.enabled == "disabled" else None  # it would not come back after a boot
+        return Act(takes_inputs, "its inputs were changed since it read them")
+    return Act("start", "it would not come back after a boot") if seen.enabled == "disabled" else None
+
+
+def _changes(paths: Sequence[str]) -> str:
+    more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    return f"{paths[0]} changes{more}"
 
 
 def _is_read(stamped: Read, now: Read, at: float, same_load: bool) -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 
-from deploys import model
+from deploys import model, preview, tree
 from deploys import units as unit_states
 from deploys.app import config
 from deploys.app.facts import AppInstallation
+from deploys.changes import Change
 from deploys.facts import Units
 from deploys.operations import await_ready, run_checked
 from deploys.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
@@ -28,6 +29,7 @@ def releases_installed(archives: Mapping[str, tuple[Path, str]]) -> Generator[St
     """
     present = host.get_fact(AppInstallation).releases
     missing = [version for version in archives if version not in present]
+    preview.note(*(Change("release", "install", version) for version in missing))
     for version in missing:
         path, sha256 = archives[version]
         uploaded = upload_path(path)
@@ -53,25 +55,32 @@ def slot_runs(slot: str, version: str, units: list[str], inputs: Iterable[str]) 
     before = installed.slots.get(slot if moves else f"{slot}.before", "")
     ready = {unit: config.ready(this, unit, version) for unit in units}
     seen = host.get_fact(Units, names=units, inputs=inputs, ready={} if moves else ready)
-    verbs = {unit: unit_states.action(seen.get(unit, unit_states.Seen())) for unit in units}
-    if not moves and not any(verbs.values()):
+    acts = {}
+    for unit in units:
+        act = preview.action(unit, seen.get(unit, unit_states.Seen()), inputs)
+        if moves and (act is None or act.verb != "start"):
+            act = unit_states.Act("restart", f"its release changes, {before} → {version}")
+        if act:
+            acts[unit] = act
+    if moves:
+        preview.bring("file", {f"{config.SLOTS}/{slot}": tree.Link(f"{config.RELEASES}/{version}")})
+        preview.note(Change("slot", "point", slot, (f"{before or 'nothing'} → {version}",)))
+    preview.note_acts(acts)
+    if not moves and not acts:
         host.noop("all workers run the release with the present configuration")
         await_ready({unit: ready[unit] for unit in units if seen[unit].broken}, READY_SECONDS)
         return
     yield StringCommand(points_to(slot, version) if moves else "true")
 
-    def act(unit: str, verb: str, gate: str) -> str:
+    def script_of(unit: str, verb: str, gate: str) -> str:
         return unit_states.act_command(unit, verb, inputs, ready=gate, ready_seconds=READY_SECONDS)
 
     rolled: list[str] = []
-    for unit in units:
-        verb = verbs[unit] or ("restart" if moves else None)
-        if verb is None:
-            continue
+    for unit, act in acts.items():
         rolled.append(unit)
-        script = act(unit, verb, ready[unit])
+        script = script_of(unit, act.verb, ready[unit])
         if before in installed.releases:
-            back = [act(each, "restart", config.ready(this, each, before)) for each in reversed(rolled)]
+            back = [script_of(each, "restart", config.ready(this, each, before)) for each in reversed(rolled)]
             script = or_back(script, slot, before, back)
         run_checked(exclusive(script), f"{unit} of release {version}")
     run_checked(f"rm -f {config.SLOTS}/{slot}.before", "the slot's link before")
@@ -117,6 +126,11 @@ def nothing_else(units: Iterable[str], slots: Mapping[str, str], keep: int) -> G
     workers = [unit for unit in seen.workers if unit not in wanted]
     links = [f"{config.SLOTS}/{slot}" for slot in seen.slots if slot not in slots]
     old = config.superfluous(seen.releases, keep, set(slots.values()))
+    preview.note(
+        *(Change("unit", "stop", unit, ("it is not wanted any more",)) for unit in workers),
+        *(Change("slot", "remove", slot) for slot in seen.slots if slot not in slots),
+        *(Change("release", "remove", version) for version in old),
+    )
     if workers:
         yield StringCommand("systemctl", "disable", "--now", "--quiet", *map(shlex.quote, workers))
     if links or old:

@@ -8,7 +8,9 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import FactBase, StringCommand, operation
 
+from deploys import preview
 from deploys.backup import config, status
+from deploys.changes import Change
 from deploys.operations import checked
 
 
@@ -34,6 +36,8 @@ def backed_up(data: Mapping[str, Any]) -> Generator[StringCommand]:
     if seen.running and status.goes_to(seen.url, data["fdb_backup_url"]):
         host.noop(f"it runs, to {seen.url}")
         return
+    ended = ("the one that runs, to another URL, is ended",) if seen.running else ()
+    preview.note(Change("command", "begin", "a continuous backup", ended))
     begin = config.begin_command(data, instead=seen.running)
     yield from checked(begin, "begin a continuous backup", timeout=300)
     if seen.running:

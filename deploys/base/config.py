@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploys.changes import Change
 from deploys.model import Host
 from deploys.tree import File
 from tuning.profiles import Setting
@@ -17,7 +19,7 @@ def files(host: Host, profile: list[Setting]) -> dict[str, File]:
     """Every file of the component."""
     limits = [setting for setting in profile if setting.table == "limit"]
     wanted = {
-        "/etc/griddle/kernel-profile.tsv": File("".join(f"{s.table}\t{s.key}\t{s.value}\n" for s in profile)),
+        PROFILE: File("".join(f"{s.table}\t{s.key}\t{s.value}\n" for s in profile)),
         "/etc/griddle/data-disks": File(
             "".join(f"{device} {point}\n" for point, device in sorted(host.data["base_data_disks"].items()))
         ),
@@ -64,6 +66,9 @@ def directories(host: Host) -> dict[str, tuple[str, str, str]]:
     return wanted
 
 
+PROFILE = "/etc/griddle/kernel-profile.tsv"
+
+
 @dataclass(frozen=True)
 class Reading:
     """One line of griddle-kernel-profile's report. ``state``: ok, set, refused or differs."""
@@ -73,6 +78,42 @@ class Reading:
     wanted: str
     seen: str
     note: str
+
+
+def set_now(readings: Iterable[Reading]) -> list[Change]:
+    """What applying the profile that the host has would set."""
+    differing = {reading.name: reading for reading in readings if reading.state == "differs"}
+    return [
+        Change("setting", "set", name, (f"{reading.seen} → {reading.wanted}", *filter(None, [reading.note])))
+        for name, reading in differing.items()
+    ]
+
+
+def set_by_another(readings: Iterable[Reading], profile: Iterable[Setting]) -> list[Change]:
+    """What another profile would set.
+
+    :param readings: of the one that the host has; none where it has none
+    """
+    seen: dict[str, list[Reading]] = {}
+    for reading in readings:
+        seen.setdefault(reading.name, []).append(reading)
+    found, wanted = [], {f"{setting.table}.{setting.key}": setting.value for setting in profile}
+    if not seen:
+        return [Change("setting", "set", f"all {len(wanted)} values of the kernel profile")]
+    for name, value in wanted.items():
+        has = seen.get(name, [])
+        if not has:
+            found.append(Change("setting", "set", name, (f"to {value}",)))
+        elif any(each.state == "differs" or not _says(value, each.wanted) for each in has):
+            found.append(Change("setting", "set", name, (f"{has[0].seen} → {value}",)))
+    leaving = [name for name in seen if name not in wanted]
+    return [*found, *(Change("setting", "give back", name, ("it leaves the profile",)) for name in leaving)]
+
+
+def _says(value: str, read_back: str) -> bool:
+    """Whether a reading's wanted value is the profile's; of receive packet steering it is a mask of cores."""
+    mask = re.fullmatch(r"[0-9a-f,]+", read_back) and value in ("all", "off")
+    return (read_back.strip("0,") == "") == (value == "off") if mask else read_back == value
 
 
 def parse_report(lines: Iterable[str]) -> list[Reading]:

@@ -7,12 +7,13 @@ from collections.abc import Generator
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
-from deploys import debian_packages, model, summary
+from deploys import debian_packages, model, preview, summary
 from deploys.access import require_own_key
 from deploys.base import config
 from deploys.operations import installed_files, packages, run_checked, running_unit, system_users
 from deploys.shell import exclusive
 from tuning import profiles
+from tuning.profiles import Setting
 
 APPLY = "/usr/local/sbin/griddle-kernel-profile"
 
@@ -30,10 +31,15 @@ class KernelProfile(FactBase[list[config.Reading]]):
 
 
 @operation()
-def kernel_profile() -> Generator[StringCommand]:
-    """The profile's values are in force, read back; what this host cannot set is reported by name."""
+def kernel_profile(profile: list[Setting]) -> Generator[StringCommand]:
+    """The profile's values are in force, read back; what this host cannot set is reported by name.
+
+    + profile: its settings, which are on the host by then
+    """
     readings = host.get_fact(KernelProfile)
-    if not readings or any(reading.state == "differs" for reading in readings):
+    another = not readings or preview.changes_path(config.PROFILE)
+    if changes := config.set_by_another(readings, profile) if another else config.set_now(readings):
+        preview.note(*changes)
         yield StringCommand("true")  # a dry run ends here; the act itself is below, because its output is read
         readings = config.parse_report(run_checked(exclusive(f"{APPLY} apply"), "kernel profile"))
     else:
@@ -65,9 +71,10 @@ def configure() -> None:
 
 
 def activate() -> None:
-    kernel_profile(name="base | kernel profile is in force")
+    profile = profiles.load(model.this_host().data["base_profile"])
+    kernel_profile(name="base | kernel profile is in force", profile=profile)
     running_unit(
         name="base | kernel profile at boot, time sync, journal limits",
         unit=["griddle-kernel-profile.service", "chrony.service", "systemd-journald.service"],
-        inputs=["/etc/systemd/journald.conf.d", "/etc/griddle/kernel-profile.tsv"],
+        inputs=["/etc/systemd/journald.conf.d", config.PROFILE],
     )

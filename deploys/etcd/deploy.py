@@ -7,8 +7,9 @@ from collections.abc import Generator
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
-from deploys import gates, model
+from deploys import gates, model, preview
 from deploys.authority import authority
+from deploys.changes import Change
 from deploys.debian_packages import DEBIAN_PACKAGES
 from deploys.etcd import config, membership
 from deploys.etcd.membership import INPUTS
@@ -34,6 +35,7 @@ def begun(begins: bool) -> Generator[StringCommand]:
         host.noop("it is a member")
         return
     cluster = model.cluster()
+    preview.note(Change("command", "begin", f"the etcd cluster of {cluster.name}"))
     yield StringCommand(exclusive(config.first_start(cluster.name, config.peers(cluster.group("etcd")), "new")))
 
 

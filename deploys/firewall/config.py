@@ -11,7 +11,7 @@ from pathlib import Path
 from deploys.config import ports
 from deploys.model import SLOTS, Cluster, Host, ssh_port
 from deploys.render import render
-from deploys.tree import File
+from deploys.tree import File, Seen
 
 HERE = Path(__file__).parent
 UNIT = "griddle-firewall.service"
@@ -136,9 +136,19 @@ def in_force(look: Iterable[str], wanted: str) -> bool:
 
     :param look: lines of `griddle-firewall look`; none where it is not installed
     """
-    seen = dict(line.split(" ", 1) for line in look if " " in line)
+    seen = _looked(look)
     kept = hashlib.sha256(wanted.encode()).hexdigest()
     return seen.get("kept") == kept and bool(seen.get("live")) and seen["live"] == seen.get("loaded")
+
+
+def kept(look: Iterable[str]) -> dict[str, Seen]:
+    """What a host has at KEPT; PROGRAM writes it as everybody's to read."""
+    sha256 = _looked(look).get("kept")
+    return {KEPT: Seen("f", "644", "root", "root", sha256=sha256)} if sha256 else {}
+
+
+def _looked(look: Iterable[str]) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in look if " " in line)
 
 
 def shut_out(flow: Flow, connection: str) -> str:

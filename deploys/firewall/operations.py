@@ -13,10 +13,12 @@ from pyinfra.api import FactBase, OperationError, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
-from deploys import model, shell
+from deploys import model, preview, shell
+from deploys.changes import Change
 from deploys.firewall import config
 from deploys.operations import checked
 from deploys.shell import exclusive
+from deploys.tree import File, differing
 
 UNDO_SECONDS = 30  # after which a host puts the former rules back by itself
 NEW_CONNECTION_SECONDS = 8  # for one attempt; there are two before the time is over
@@ -53,11 +55,16 @@ def ruleset_in_force(ruleset: str) -> Generator[StringCommand]:
 
     + ruleset: the whole table, as nft reads it
     """
-    if config.in_force(host.get_fact(Look), ruleset):
+    look = host.get_fact(Look)
+    if config.in_force(look, ruleset):
         host.noop("the ruleset is in force")
         return
     this: Host = ctx_host.get()
     by_ssh = model.cluster().reached_by_ssh
+    wanted, seen = {config.KEPT: File(ruleset)}, config.kept(look)
+    preview.bring("file", wanted)
+    preview.note_files(wanted, differing(wanted, seen), seen)
+    preview.note(Change("command", "load", "the ruleset"))
     yield StringCommand("true")  # a dry run ends here
     token = secrets.token_hex(8)
     _load(this, ruleset, token)
@@ -79,6 +86,10 @@ def debians_conf_left_alone() -> Generator[StringCommand]:
     if not host.get_fact(DebiansConfIsOurs):
         host.noop("it is not ours")
         return
+    preview.note(
+        Change("file", "change", config.DEBIANS_CONF, ("it holds the table of an earlier Griddle",)),
+        Change("unit", "disable", "nftables.service", ("it is not stopped",)),
+    )
     ours = f"{config.KEPT} ({config.UNIT})"
     text = f"#!/usr/sbin/nft -f\n# This host's own rules, loaded by nftables.service. Griddle's are in {ours}.\n"
     script = [

@@ -11,6 +11,8 @@ from pathlib import Path
 from pyinfra import host, inventory, logger, state
 from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
 
+from deploys import preview
+from deploys.changes import Change
 from deploys.foundationdb import config, status
 from deploys.foundationdb.facts import STATUS_SECONDS, Installation, Status, fdbcli, status_command
 from deploys.foundationdb.status import Document, Limits
@@ -49,6 +51,7 @@ def unpacked(version: str, packages: Iterable[Package]) -> Generator[StringComma
     if seen.releases.get(version, frozenset()) >= wanted.keys() and seen.has_user:
         host.noop(f"{version} is unpacked")
         return
+    preview.note(*(Change("package", "unpack", f"{name} {version}") for name in sorted(wanted)))
     uploads = {upload_path(package.path): package for package in wanted.values()}
     for remote, package in uploads.items():
         # As the connecting user: root would need a second copy, and verifies the bytes below anyway.
@@ -105,6 +108,7 @@ def seeded(path: str, seed: str, key: str, owner: str) -> Generator[StringComman
     if seen.cluster_file.partition("@")[0] == key:
         host.noop("the client has its cluster file")
         return
+    preview.note(Change("file", "replace" if seen.cluster_file else "make", path, (f"from {seed}",)))
     yield StringCommand(f"install -m 664 -o {owner} -g {owner} {seed} {path}.new && mv -fT {path}.new {path}")
 
 
@@ -128,6 +132,7 @@ def created(redundancy: str, engine: str, members: Iterable[str]) -> Generator[S
     if any(fact(member, Installation).has_database for member in hosts):
         host.noop("the database exists")
         return
+    preview.note(Change("command", "create", f"a {redundancy} {engine} database"))
     yield StringCommand(create_command(redundancy, engine))
 
 
@@ -157,6 +162,8 @@ def running_as_configured(
     if not stale:
         host.noop("all processes run as configured")
         return
+    why = f"{len(stale)} of them run with an older configuration"
+    preview.note(Change("unit", "restart", f"all {len(wanted)} FoundationDB processes, at once", (why,)))
     if state.is_executing:
         _wait_for_health(limits, seconds, "health before a bounce")
         logger.info(f"{host.print_prefix}bouncing all: {len(stale)} processes run with an older configuration")

@@ -52,9 +52,10 @@ def status(name: str, **data) -> str:
     return json.dumps(document)
 
 
-def run(fake, deploy, document: str, installed: str = "", remembers: str = ""):
+def run(fake, deploy, document: str, installed: str = "", remembers: str = "", dry: bool = False):
     return fake(
         deploy,
+        *(["--dry"] if dry else []),
         store_engine="fdb",
         **DATA,
         responses={
@@ -111,6 +112,13 @@ def test_an_unhealthy_cluster_is_not_bounced(fake, deploy):
     assert done.returncode == 1
     assert "health before a bounce: not within 2 s" in done.output
     assert done.operations[-1] == (BOUNCE, [])
+
+
+def test_a_dry_run_says_that_all_processes_would_be_restarted(fake, deploy):
+    done = run(fake, deploy, status("healthy", fdb_memory="3GiB"), dry=True)
+    assert done.returncode == 0, done.output
+    said = "restart all 5 FoundationDB processes, at once: 5 of them run with an older configuration"
+    assert said in done.output
 
 
 def test_another_minor_version_is_refused_before_anything_is_done(fake, deploy):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys.base.config import FILES, parse_report
+from deploys.base.config import FILES, parse_report, set_by_another, set_now
+from tuning.profiles import Setting
 
 
 class Machine:
@@ -110,3 +111,27 @@ def test_a_parameter_that_is_empty_is_not_zero(tmp_path):
     machine = Machine(tmp_path, "0-3")
     machine.file("proc/sys/net/core/busy_read", "")
     assert machine.run("check", "sysctl net.core.busy_read 0") == {"sysctl.net.core.busy_read": "differs"}
+
+
+def test_what_a_profile_would_set_is_said_before_it_is_there():
+    """By what `check` says of the profile that the host has."""
+    readings = parse_report(
+        [
+            "ok\tsysctl.a\t1\t1\t", "ok\tsysctl.b\t1\t1\t", "differs\tsysctl.c\t1\t0\t", "ok\tsysctl.gone\t1\t1\t",
+            "ok\tnetwork.rps\tff\tff\t", "refused\tsysctl.never\t7\t1\tread only",
+        ]
+    )  # fmt: skip
+    profile = [
+        *(Setting("sysctl", key, value, "", "") for key, value in zip("abc", "121", strict=True)),
+        Setting("sysctl", "new", "5", "", ""),
+        Setting("network", "rps", "all", "", ""),
+        Setting("sysctl", "never", "7", "", ""),
+    ]
+    assert [*map(str, set_now(readings))] == ["set sysctl.c: 0 → 1"]
+    assert [*map(str, set_by_another(readings, profile))] == [
+        "set sysctl.b: 1 → 2", "set sysctl.c: 0 → 1", "set sysctl.new: to 5",
+        "give back sysctl.gone: it leaves the profile",
+    ]  # fmt: skip
+    off = [Setting("network", "rps", "off", "", "")]
+    assert [*map(str, set_by_another(readings[4:5], off))] == ["set network.rps: ff → off"]
+    assert [*map(str, set_by_another([], profile))] == ["set all 6 values of the kernel profile"]

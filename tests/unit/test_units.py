@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from deploys import units
-from deploys.units import Read, Seen, Stamp, action
+from deploys.units import AS_WANTED, Act, Coming, Read, Seen, Stamp, action
 
 LOOK = """\
 inputs 1234567890abcdef 1700000000.5
@@ -107,8 +107,39 @@ def now(*, inputs=AS_LEFT.inputs, definition=AS_LEFT.definition, load=AS_LEFT.lo
     ],
 )  # fmt: skip
 def test_a_unit_is_judged_by_state(seen, restarting, reloading):
-    assert action(seen) == restarting
-    assert action(seen, reload=True) == reloading
+    assert verb(seen) == restarting
+    assert verb(seen, reload=True) == reloading
+
+
+def verb(seen, **how):
+    act = action(seen, **how)
+    return act and act.verb
+
+
+DEFINED, READ = Coming(definition=("/etc/systemd/system/x.service",)), Coming(inputs=("/etc/x", "/etc/y"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "coming", "act"),
+    [
+        (FINE, READ, Act("reload", "its input /etc/x changes (and 1 more)")),
+        (FINE, DEFINED, Act("restart", "its definition /etc/systemd/system/x.service changes")),
+        (FINE, Coming(DEFINED.definition, READ.inputs),
+         Act("restart", "its definition /etc/systemd/system/x.service changes")),
+        # what is more than a reload as the host is stays so
+        (replace(FINE, needs_daemon_reload=True), READ,
+         Act("restart", "its definition was changed since it was started")),
+        (replace(FINE, stamp=None), READ, Act("restart", "nobody knows what it was started with")),
+        (Seen("inactive"), READ, Act("start", "it does not run")),
+        # this host has refused it, and may not do so again
+        (replace(FINE, active="inactive", condition_failed=True), READ, Act("start", "it does not run")),
+        (replace(FINE, active="inactive", condition_failed=True), Coming(), None),
+        (AS_WANTED, Coming(), None),
+        (AS_WANTED, READ, Act("reload", "its input /etc/x changes (and 1 more)")),
+    ],
+)  # fmt: skip
+def test_files_that_a_run_is_going_to_change_count_in_advance(seen, coming, act):
+    assert action(seen, reload=True, coming=coming) == act
 
 
 def read(*paths):
@@ -219,4 +250,4 @@ def test_a_look_after_an_act_finds_what_was_stamped(host, tmp_path):
     assert action(seen) is None and not seen.broken
     assert look("false").broken, "it runs with all that it should, and does not serve"
     (tmp_path / "x.service").write_text("[Service]\n")
-    assert action(look(), reload=True) == "restart"
+    assert verb(look(), reload=True) == "restart"
