@@ -42,6 +42,7 @@ SCRATCH = f"{foundationdb.DATA}/verify"
 SCRATCH_CLUSTER_FILE = f"{SCRATCH}/fdb.cluster"
 SCRATCH_PORT = 4690
 SCRATCH_SECONDS = 4 * 3600
+RESTORE = "griddle-verify-restore"
 READ_SECONDS = 60
 STATUS_SECONDS = 30
 LIST_SECONDS = 120
@@ -176,7 +177,8 @@ def digest_command(cluster_file: str, part: Part) -> str:
 
 def scratch_script(data: dict, url: str, version: int, part: Part) -> str:
     """A shell script that restores a version into a database of its own on this host, prints the digest of a part
-    of it, and leaves nothing behind; what an earlier one that was killed has left is removed first.
+    of it, and leaves nothing behind. One whose operator was killed is ended first. Its lock is its own, for it
+    takes long and changes nothing that an apply does.
     """
     release = foundationdb.CURRENT
     unit = f"systemd-run -q --collect -p User=foundationdb -p RuntimeMaxSec={SCRATCH_SECONDS}"
@@ -190,6 +192,9 @@ def scratch_script(data: dict, url: str, version: int, part: Part) -> str:
     return "\n".join(
         [
             "set -eu",
+            f"systemctl stop {RESTORE} 2>/dev/null || true",
+            "exec 8>/run/lock/griddle-verify",
+            f"flock -w {3 * READ_SECONDS} 8 || {{ echo 'another verify is at work on this host' >&2; exit 1; }}",
             "end() { systemctl stop griddle-verify-agent griddle-verify-server 2>/dev/null || true; "
             f"rm -rf {SCRATCH}; }}",
             "trap end EXIT; end",
@@ -201,7 +206,8 @@ def scratch_script(data: dict, url: str, version: int, part: Part) -> str:
             f"{agent} {release}/lib/foundationdb/backup_agent/backup_agent "
             f"-C {SCRATCH_CLUSTER_FILE} --memory {data['fdb_backup_memory']}",
             f"{fdbcli('configure new single ssd', SCRATCH_CLUSTER_FILE, READ_SECONDS)} >/dev/null",
-            f"{restore} > {SCRATCH}/log 2>&1 || {{ tail -n 3 {SCRATCH}/log; exit 1; }}",
+            f"systemd-run -q --collect --wait --pipe --unit={RESTORE} sh -c {shlex.quote(restore)}"
+            f" > {SCRATCH}/log 2>&1 || {{ tail -n 3 {SCRATCH}/log; exit 1; }}",
             digest_command(SCRATCH_CLUSTER_FILE, part),
         ]
     )

@@ -16,7 +16,6 @@ from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
 from deploys.foundationdb.facts import fdbcli
 from deploys.foundationdb.upgrade import RECOVERY_SECONDS, look_when_recovered, read
-from deploys.shell import exclusive
 from ops.errors import Failure, UserError
 from ops.progress import say
 
@@ -174,9 +173,8 @@ class Verify(_OnBackupHost):
         return {"version": int(version), "keys": int(keys), "printed_bytes": int(size), "sha256": sha256}
 
     def _compare(self, entry: dict[str, Any]) -> None:
-        restored = self._digest(
-            exclusive(config.scratch_script(self._data, self._backup().url, self._live["version"], self._part))
-        )
+        url = self._backup().url
+        restored = self._digest(config.scratch_script(self._data, url, self._live["version"], self._part))
         if restored is None:
             raise Failure(f"{self._part}: read from the live database in time, but not from the restored one")
         entry |= {"live": self._live, "restored": restored}

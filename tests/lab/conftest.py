@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -79,6 +81,18 @@ class LabUnderTest:
     def griddle(self, *arguments: str, check: bool = True, seconds: float = 3600) -> Completed:
         """Runs a command of the CLI; where `check`, a failure shows its output."""
         return self._run(self.griddle_command(*arguments), check, seconds)
+
+    def griddle_killed_at(self, step: str, *arguments: str) -> None:
+        """Starts a command, and kills all of it as soon as it says that it begins the step; or it has ended."""
+        run = subprocess.Popen(
+            self.griddle_command(*arguments), cwd=self.checkout, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        for line in run.stderr:
+            if line.strip().startswith(step):
+                break
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
 
     def pyinfra(self, *arguments: str, check: bool = True, seconds: float = 3600) -> Completed:
         """Runs pyinfra in the copy."""
