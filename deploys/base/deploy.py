@@ -74,7 +74,9 @@ def activate() -> None:
     profile = profiles.load(model.this_host().data["base_profile"])
     kernel_profile(name="base | kernel profile is in force", profile=profile)
     running_unit(
-        name="base | kernel profile at boot, time sync, journal limits",
-        unit=["griddle-kernel-profile.service", "chrony.service", "systemd-journald.service"],
-        inputs=["/etc/systemd/journald.conf.d", config.PROFILE],
+        name="base | kernel profile at boot", unit="griddle-kernel-profile.service", inputs=[config.PROFILE]
+    )
+    running_unit(name="base | time sync", unit="chrony.service")
+    running_unit(
+        name="base | journal limits", unit="systemd-journald.service", inputs=["/etc/systemd/journald.conf.d"]
     )
