@@ -27,6 +27,8 @@ what = "replace" if join and leave else "add" if join else "remove" if leave els
 words = f"{leave} {join}" if join and leave else join or leave or " ".join(chosen)
 title = f"fdb {what} {words}"
 locked(title)
+if join and "fdb" in this_host().groups:
+    foundationdb.refuse_to_break(this_host().data["fdb_version"])  # it would join with that version
 verb = None
 if conducts("fdb"):
     verb = Membership(title, join, leave, chosen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploys.authority import authority
 from deploys.backup import config, operations
 from deploys.foundationdb import config as foundationdb
-from deploys.foundationdb.deploy import packages_for, seed_file
+from deploys.foundationdb.deploy import packages_for, refuse_to_break, seed_file
 from deploys.foundationdb.operations import seeded, unpacked
 from deploys.model import this_host
 from deploys.operations import installed_files, running_unit
@@ -13,6 +13,7 @@ from deploys.operations import installed_files, running_unit
 
 def install() -> None:
     version = this_host().data["fdb_version"]
+    refuse_to_break(version)
     unpacked(
         # The server, too: a backup is proved by restoring it into a database of its own.
         name=f"backup | version {version} is unpacked in /opt/foundationdb",

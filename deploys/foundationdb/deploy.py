@@ -27,8 +27,7 @@ def install() -> None:
     """The wanted version is unpacked: everything on fdb hosts, the client's part on app hosts."""
     host = this_host()
     version = host.data["fdb_version"]
-    if _is_server(host):
-        _refuse_to_break(version)
+    refuse_to_break(version)
     operations.unpacked(
         name=f"foundationdb | version {version} is unpacked in /opt/foundationdb",
         version=version,
@@ -204,21 +203,32 @@ def _is_server(host: Host) -> bool:
     return "fdb" in host.groups
 
 
-def _refuse_to_break(version: str) -> None:
+def refuse_to_break(version: str) -> None:
     """An apply brings a newer patch; anything else is not an apply.
 
-    :raises OperationError: this host runs another minor version, or a newer patch than the data want
+    :raises OperationError: this host has another minor version, or a newer patch than the data want
     """
     from pyinfra import host
 
     seen: Installed = host.get_fact(Installation)
-    if seen.current and seen.current.split(".")[:2] != version.split(".")[:2]:
+    if seen.current and seen.configured and not _same_minor(seen.current, seen.configured):
         raise OperationError(
-            f"{host.name} runs FoundationDB {seen.current}, the data want {version}: another minor version is "
-            "not wire-compatible, and an apply would stop the cluster; set fdb_version back"
+            f"{host.name}: an upgrade from FoundationDB {seen.current} to {seen.configured} has not come to its "
+            f"end: run ./griddle fdb upgrade {seen.configured}"
         )
-    if seen.current and numbers(seen.current) > numbers(version):
-        raise OperationError(
-            f"{host.name} runs FoundationDB {seen.current}, the data want {version}; an apply does not go back: "
-            f'set fdb_version = "{seen.current}" in inventory/group_data, or run ./griddle fdb upgrade {version}'
-        )
+    if not seen.current or (_same_minor(seen.current, version) and numbers(seen.current) <= numbers(version)):
+        return
+    wants = f"{host.name} runs FoundationDB {seen.current}, the data want {version}"
+    back = f'set fdb_version = "{seen.current}" in inventory/group_data'
+    if _same_minor(seen.current, version):
+        raise OperationError(f"{wants}; an apply does not go back: {back}, or run ./griddle fdb upgrade {version}")
+    if numbers(seen.current) > numbers(version):
+        raise OperationError(f"{wants}, another minor version, to which there is no way back: {back}")
+    raise OperationError(
+        f"{wants}: another minor version is not wire-compatible, and an apply would stop the cluster: "
+        f"{back}, and run ./griddle fdb upgrade {version}"
+    )
+
+
+def _same_minor(one: str, other: str) -> bool:
+    return numbers(one)[:2] == numbers(other)[:2]

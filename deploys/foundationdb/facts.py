@@ -16,12 +16,14 @@ class Installed:
 
     :param releases: {version: names of the packages unpacked in its directory}
     :param current: the version that the `current` link names
+    :param configured: the version in foundationdb.conf's command; empty on a client
     :param has_database: a process of this host has been part of a database that was created; it writes the
         file clusterId then
     """
 
     releases: dict[str, frozenset[str]] = field(default_factory=dict)
     current: str = ""
+    configured: str = ""
     has_user: bool = False
     seed: str = ""
     cluster_file: str = ""
@@ -37,6 +39,7 @@ class Installation(FactBase[Installed]):
         return (
             f'for f in {config.RELEASES}/[0-9]*/packages; do [ -f "$f" ] && echo "release $f $(cat "$f")"; done; '
             f'echo "current $(readlink {config.CURRENT})"; '
+            f"sed -n 's|^command = {config.RELEASES}/\\([^/]*\\)/.*|configured \\1|p' {config.CONF} 2>/dev/null; "
             "getent passwd foundationdb >/dev/null && echo user; "
             f"ls {config.DATA}/data/*/clusterId {config.DATA}/data/*/storage-* 2>/dev/null | grep -qm1 . "
             "&& echo database; "
@@ -57,6 +60,7 @@ class Installation(FactBase[Installed]):
         return Installed(
             releases=releases,
             current=values.get("current", ""),
+            configured=values.get("configured", ""),
             has_user="user" in flags,
             seed=values.get("seed", ""),
             cluster_file=values.get("file", ""),

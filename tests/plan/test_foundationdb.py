@@ -52,14 +52,16 @@ def status(name: str, **data) -> str:
     return json.dumps(document)
 
 
-def run(fake, deploy, document: str, installed: str = "", remembers: str = "", dry: bool = False):
+def run(
+    fake, deploy, document: str, installed: str = "", remembers: str = "", configured: str = "", dry: bool = False
+):
     return fake(
         deploy,
         *(["--dry"] if dry else []),
         store_engine="fdb",
         **DATA,
         responses={
-            "*": {"status json": document, "readlink": f"current {installed}"},
+            "*": {"status json": document, "readlink": [f"current {installed}", f"configured {configured}"]},
             remembers: {"clusterId": ["current 7.3.77", "database"]},
         },
     )
@@ -121,10 +123,22 @@ def test_a_dry_run_says_that_all_processes_would_be_restarted(fake, deploy):
     assert said in done.output
 
 
-def test_another_minor_version_is_refused_before_anything_is_done(fake, deploy):
-    done = run(fake, deploy, status("healthy"), installed="7.1.61")
-    assert done.returncode != 0
-    assert "runs FoundationDB 7.1.61, the data want 7.3.77" in done.output
+@pytest.mark.parametrize(
+    ("installed", "configured", "expected"),
+    [
+        ("7.1.61", "7.1.61", "7.1.61, the data want 7.3.77: another minor version is not wire-compatible"),
+        (
+            "7.1.61",
+            "7.1.61",
+            'set fdb_version = "7.1.61" in inventory/group_data, and run ./griddle fdb upgrade 7.3.77',
+        ),
+        ("7.4.6", "7.4.6", 'no way back: set fdb_version = "7.4.6" in inventory/group_data'),
+        ("7.3.77", "7.4.6", "has not come to its end: run ./griddle fdb upgrade 7.4.6"),
+    ],
+)
+def test_another_minor_version_is_refused_before_anything_is_done(fake, deploy, installed, configured, expected):
+    done = run(fake, deploy, status("healthy"), installed, configured=configured)
+    assert done.returncode != 0 and expected in done.output, done.output
     assert done.operations == []
 
 

@@ -255,6 +255,7 @@ def test_an_installation_is_read():
         "release /opt/foundationdb/7.3.75/packages clients",
         "release /opt/foundationdb/7.3.77/packages clients server",
         "current 7.3.77",
+        "configured 7.4.6",
         "user",
         "database",
         "seed lab:aaaa@192.0.2.31:4500",
@@ -263,6 +264,7 @@ def test_an_installation_is_read():
     assert Installation().process(output) == Installed(
         {"7.3.75": frozenset({"clients"}), "7.3.77": frozenset({"clients", "server"})},
         "7.3.77",
+        "7.4.6",
         True,
         "lab:aaaa@192.0.2.31:4500",
         "lab:aaaa@192.0.2.32:4500",
