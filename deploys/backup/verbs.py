@@ -14,8 +14,8 @@ from deploys.backup import config, object_store, plan, status
 from deploys.conduct import Plan, Step
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
+from deploys.foundationdb.database import RECOVERY_SECONDS, Database
 from deploys.foundationdb.facts import fdbcli
-from deploys.foundationdb.upgrade import RECOVERY_SECONDS, look_when_recovered, read
 from ops.errors import Failure, UserError
 from ops.progress import say
 
@@ -43,6 +43,10 @@ class _OnBackupHost:
                 f"{self._host.name} cannot be reached, and the backup's agents run there: start it first"
             )
         return found[0]
+
+    def _database(self) -> Database:
+        """The database, by way of this host."""
+        return Database([self._host.name])
 
     def _run(self, command: str, what: str, seconds: int = 60) -> list[str]:
         return conduct.run(self._on(), command, what, seconds)
@@ -153,7 +157,7 @@ class Verify(_OnBackupHost):
         samples = iter(SAMPLES)
         while (live := self._digest(config.digest_command(foundationdb.CLUSTER_FILE, self._part))) is None:
             if self._part == config.Part():
-                lines = read(self._on(), config.BOUNDARIES, "look where shards begin")
+                lines = self._database().read(config.BOUNDARIES, "look where shards begin")
                 begin = random.choice(config.boundaries(lines) or ['""'])
             if not (rows := next(samples, 0)):
                 raise Failure(f"{self._part}: a transaction is too short for it: ./griddle fdb status")
@@ -195,14 +199,13 @@ class Restore(_OnBackupHost):
         self.title = f"fdb restore to {when}"
 
     def look(self) -> plan.Seen:
-        members = conduct.hosts(host.name for host in self._cluster.group("fdb"))
-        first = model.short_name(members[0].name) if members else ""
+        members = [host.name for host in self._cluster.group("fdb") if conduct.hosts([host.name])]
         patience = AVAILABLE_SECONDS if self._begun else RECOVERY_SECONDS  # each step may cost a recovery
-        document = look_when_recovered(first, patience) if first else None
+        document = Database(members).look_when_recovered(patience) if members else None
         if not database.is_available(document):
             return plan.Seen(available=False)
         locked = database.get(document, "cluster.database_lock_state.locked") is True
-        keys = [] if locked else read(self._on(), 'getrange "" \\xff 1', "look for keys")
+        keys = [] if locked else self._database().read('getrange "" \\xff 1', "look for keys")
         lines = self._run(f"cat {config.TIMES} 2>/dev/null; echo ---; cat {SUBMITTED} 2>/dev/null; true", "notes")
         notes, submitted = status.moments(lines[: lines.index("---")]), lines[lines.index("---") + 1 :]
         backup = self._backup()

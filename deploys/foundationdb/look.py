@@ -13,10 +13,11 @@ from pyinfra.api import StringCommand, operation
 
 from deploys import conduct, locking, model
 from deploys.foundationdb import screen, status
+from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.operations import PATIENT_STATUS_SECONDS
 from deploys.foundationdb.status import Document
-from deploys.foundationdb.upgrade import look_at_cluster, look_at_host
+from deploys.foundationdb.upgrade import look_at_host
 from ops.errors import Failure
 from ops.progress import say
 
@@ -55,21 +56,21 @@ def look() -> dict[str, Any]:
 
 
 def _document(asked: list[str]) -> Document | None:
-    """The first host's that can say more than the client's own part; patiently, because a database that serves no
-    reads answers only after half a minute, and then with that part alone.
+    """One that says more than the client's own part; patiently, because a database that serves no reads answers
+    only after half a minute, and then with that part alone.
     """
     if not asked:
         return None
-    for name in asked[:2]:
-        if status.is_available(document := _attempt(name, 5)):
-            return document
-    say(f"the database does not answer at once; asking {asked[0]} for up to {PATIENT_STATUS_SECONDS} s more")
-    return _attempt(asked[0], PATIENT_STATUS_SECONDS)
+    database = Database(asked)
+    if status.is_available(document := _attempt(database, 5)):
+        return document
+    patient, seconds = Database([database.first]), PATIENT_STATUS_SECONDS
+    say(f"the database does not answer at once; asking {patient.first} for up to {seconds} s more")
+    return _attempt(patient, seconds)
 
 
-def _attempt(name: str, seconds: int) -> Document | None:
+def _attempt(database: Database, seconds: int) -> Document | None:
     try:
-        return look_at_cluster(name, seconds)
-    except Failure as problem:
-        say(f"{name}: {problem}")
+        return database.look(seconds)
+    except Failure:  # each host's was said
         return None

@@ -12,10 +12,10 @@ from deploys.backup import config as backup
 from deploys.check import COORDINATORS
 from deploys.conduct import Plan, Step
 from deploys.foundationdb import cluster_file, config, members, status
+from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits
-from deploys.foundationdb.facts import Installation, Installed, fdbcli
+from deploys.foundationdb.facts import Installation, Installed
 from deploys.foundationdb.members import Leaver, Member, Seen, Target
-from deploys.foundationdb.upgrade import look_at_cluster, look_when_recovered, read, wait_for, wait_for_health
 from deploys.model import Host
 from deploys.shell import exclusive
 from deploys.tree import File
@@ -45,9 +45,8 @@ class Membership:
     def __init__(self, title: str, join: str = "", leave: str = "", choose: tuple[str, ...] = ()) -> None:
         self.title = title
         self._cluster = model.cluster()
-        self._first = next(
-            (host for host in self._cluster.group("fdb") if host.name != join and conduct.hosts([host.name])), None
-        )
+        members_now = [host.name for host in self._cluster.group("fdb") if host.name != join]
+        self._database = Database(name for name in members_now if conduct.hosts([name]))
         self._target = Target(
             members={host.name: _member(host) for host in self._cluster.group("fdb")},
             spares={host.name: _member(host) for host in self._cluster.group("spare")},
@@ -60,13 +59,12 @@ class Membership:
         self._begun = False
 
     def look(self) -> Seen:
-        if self._first is None:
+        if not self._database.names:
             raise UserError("no host of group fdb can be reached: start one of them first")
-        document = look_when_recovered(self._first.name)
+        document = self._database.look_when_recovered()
         if not status.is_available(document):
             return Seen(document)
-        (first,) = conduct.hosts([self._first.name])
-        lines = read(first, EXCLUSIONS, "exclusions")
+        lines = self._database.read(EXCLUSIONS, "exclusions")
         installed = conduct.on_all(self._seeds(), self._installed)
         seeds = {where: seen.seed.partition("@")[0] for where, seen in installed.items() if seen.seed}
         kept = cluster_file.read(self._kept)
@@ -91,8 +89,7 @@ class Membership:
     # --- steps
 
     def _joined(self, entry: dict[str, Any], name: str) -> None:
-        wait_for(
-            self._first.name,
+        self._database.wait_for(
             lambda document: members.has_settled(Seen(document), self._target.members[name]),
             JOIN_SECONDS,
             f"{name} becomes a part of the database",
@@ -105,10 +102,9 @@ class Membership:
         self._fdbcli(f"include {self._target.spares[name].address}", f"include {name}")
 
     def _coordinators(self, entry: dict[str, Any], *wanted: str) -> None:
-        entry["before"] = list(members.coordinators(look_at_cluster(self._first.name)))
+        entry["before"] = list(members.coordinators(self._database.look()))
         self._fdbcli(f"coordinators {' '.join(wanted)}", "coordinators")
-        wait_for(
-            self._first.name,
+        self._database.wait_for(
             lambda seen: members.coordinators(seen) == dict.fromkeys(wanted, True),
             COORDINATORS_SECONDS,
             "the new coordinators answer",
@@ -160,10 +156,9 @@ class Membership:
         conduct.on_all(self._seeds(), follow)
 
     def _healthy(self, entry: dict[str, Any]) -> None:
-        wait_for_health(
-            self._first.name,
+        self._database.wait_for_health(
             lambda seen: status.judge(seen, self._target.limits),
-            self._first.data["fdb_health_seconds"],
+            self._cluster.group("fdb")[0].data["fdb_health_seconds"],
             "every health gate is green",
             entry,
         )
@@ -176,9 +171,9 @@ class Membership:
 
     def _present(self) -> cluster_file.ClusterFile:
         """The cluster file as the database has it now."""
-        (on,) = conduct.hosts([self._first.name])
+        (on,) = conduct.hosts([self._database.first])
         installed: Installed = conduct.fact(on, Installation)
-        return cluster_file.parse(installed.cluster_file, f"{self._first.name}: cluster file")
+        return cluster_file.parse(installed.cluster_file, f"{self._database.first}: cluster file")
 
     def _seeds(self) -> dict[str, tuple[str, str]]:
         """{host: its run-time cluster file and its seed}."""
@@ -193,8 +188,7 @@ class Membership:
         return conduct.fact(on, Installation, cluster_file=path, seed=seed)
 
     def _fdbcli(self, command: str, what: str) -> list[str]:
-        (on,) = conduct.hosts([self._first.name])
-        lines = conduct.run(on, f"{fdbcli(command, seconds=30)} 2>&1", what, 60)
+        lines = self._database.do(command, what)
         if any(line.startswith("ERROR") for line in lines):
             raise Failure(f"{what}: {' / '.join(lines)}")
         return lines

@@ -31,6 +31,8 @@ class HostSeen:
     :param current: the version that the `current` link names
     :param configured: the version in foundationdb.conf's command; empty on a client
     :param running: versions that its fdbmonitor is of; on a client those of the libraries in its store workers
+    :param serving: versions that its fdbserver processes are of
+    :param workers: versions of the libraries in each store worker
     :param external: versions among the client's further libraries
     :param follows: its client speaks one version only, and follows the servers: a backup agent
     :param free_bytes: space left for another version
@@ -41,6 +43,8 @@ class HostSeen:
     current: str
     configured: str = ""
     running: frozenset[str] = frozenset()
+    serving: frozenset[str] = frozenset()
+    workers: tuple[frozenset[str], ...] = ()
     external: frozenset[str] = frozenset()
     follows: bool = False
     free_bytes: int = 0
@@ -73,7 +77,8 @@ class Target:
     :param own: addresses of the servers and of those clients that follow them, as they themselves do
     :param ours: addresses of the inventory's other clients, which get the target's library in time
     :param cut_off: go on where other clients would be cut off
-    :param backup_seconds: how old the newest restorable point may be before a minor upgrade
+    :param backed_up: there is to be a backup
+    :param backup_seconds: how old its newest restorable point may be before a minor upgrade
     """
 
     version: str
@@ -87,6 +92,7 @@ class Target:
     own: frozenset[str] = frozenset()
     ours: frozenset[str] = frozenset()
     cut_off: bool = False
+    backed_up: bool = True
     backup_seconds: float = 300
     everything: frozenset[str] = field(init=False)
 
@@ -109,8 +115,9 @@ def is_minor(seen: Seen, target: Target) -> bool:
     """Whether the procedure is that of another minor version."""
     if target.procedure != "auto":
         return target.procedure == "minor"
-    known = {host.configured for host in seen.servers.values()} | {host.current for host in seen.servers.values()}
-    known |= set(_running(seen, target).values())
+    known = set(_running(seen, target).values())
+    for host in [*seen.servers.values(), *seen.clients.values()]:
+        known |= {host.configured, host.current} | host.running | host.serving
     return any(numbers(version)[:2] != numbers(target.version)[:2] for version in known if version)
 
 
@@ -128,11 +135,16 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
         yield f"processes run {' and '.join(others)}: a mixture that an upgrade to {target.version} did not make"
     elif others and len(set(_running(seen, target).values())) > 1 and not under_way(seen, target):
         yield f"some processes run {target.version} already, and no upgrade has made them"
-    for other in others:
+    for other in sorted({*others, *_serving(seen)}, key=numbers):
         if numbers(other)[:2] > numbers(target.version)[:2]:
-            yield f"{other} to {target.version} goes back across minor versions, which cannot read its data files"
+            yield (
+                f"{other} to {target.version} goes back across minor versions, which cannot read its data files: "
+                f"restore a backup into a new cluster of {target.version}, see docs/operations.md, Another version"
+            )
     if is_minor(seen, target) and target.rolling:
         yield "another minor version cannot be rolled zone by zone: its processes do not talk to the older ones"
+    if is_minor(seen, target) and not target.backed_up and not under_way(seen, target):
+        yield "another minor version needs a fresh backup, and fdb_backup_url is empty"
     for name, host in {**seen.servers, **seen.clients}.items():
         if target.version not in host.releases and host.free_bytes < target.needed_bytes:
             yield (
@@ -229,11 +241,7 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
     version = target.version
     old = _old(seen, target)
     if old and not under_way(seen, target):
-        behind = [
-            n
-            for n, host in seen.clients.items()
-            if version not in host.external | {host.current} and not host.follows
-        ]
+        behind = [n for n, host in seen.clients.items() if not host.follows and _lacks(host, version)]
         if behind:
             yield Step(f"clients first: {', '.join(behind)} load {version}, too", "clients_first", tuple(behind))
         if behind or lagging(seen, target):
@@ -244,19 +252,40 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
     if switch:
         yield Step(f"point the processes of {', '.join(switch)} to {version}", "switch_command", tuple(switch))
     if old:
-        yield Step("bounce all processes by the old client tool", "bounce_old")
-        yield Step("restart on their hosts those that have not come back", "stragglers")
-    link = [n for n, host in {**seen.servers, **seen.clients}.items() if host.current != version]
+        serving = sorted(_serving(seen), key=numbers)
+        if serving and version not in serving:
+            yield Step(f"bounce all processes by the fdbcli of {serving[-1]}", "bounce_old", (serving[-1],))
+        yield Step(
+            f"all processes run {version}, by a restart on their hosts where need be",
+            "stragglers",
+            late(seen.servers, target),
+        )
+    link = [name for name, host in seen.servers.items() if host.current != version]
     if link:
         yield Step(f"point {', '.join(link)} to {version}", "link", tuple(link))
+    behind = [n for n, host in seen.clients.items() if host.external or {host.current, *host.running} - {version}]
+    if behind:
+        yield Step(f"clean up: {', '.join(behind)} load {version} alone", "take_library", tuple(behind))
     if switch or old or not _is_healthy(seen, target):
         yield Step("gate: healthy", "healthy", waits=True)
     for name in [n for n, host in seen.servers.items() if host.running != {version}]:
         yield Step(f"restart the monitor of {name}", "monitor", (name,))
         yield Step("gate: healthy", "healthy", waits=True)
-    behind = [n for n, host in seen.clients.items() if host.external or host.running - {version} or n in link]
-    if behind:
-        yield Step(f"clean up: {', '.join(behind)} load {version} alone", "take_library", tuple(behind))
+
+
+def _lacks(host: HostSeen, version: str) -> bool:
+    """Not every worker of a client's host speaks a version, or would after its next start."""
+    return version not in {host.current, *host.external} or any(version not in each for each in host.workers)
+
+
+def late(servers: Mapping[str, HostSeen], target: Target) -> tuple[str, ...]:
+    """Hosts with a process that has missed the bounce, by what runs there."""
+    return tuple(name for name, host in servers.items() if host.serving - {target.version})
+
+
+def _serving(seen: Seen) -> frozenset[str]:
+    """Versions of the processes, as their hosts say: a database in which they are mixed says nothing."""
+    return frozenset().union(*(host.serving for host in seen.servers.values()))
 
 
 def lagging(seen: Seen, target: Target) -> list[str]:

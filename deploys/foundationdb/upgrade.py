@@ -11,7 +11,7 @@ from typing import Any
 
 import gevent
 
-from deploys import conduct, model, report
+from deploys import conduct, model
 from deploys import units as unit_states
 from deploys.app import config as app
 from deploys.authority import authority
@@ -20,8 +20,9 @@ from deploys.backup import status as backup_status
 from deploys.conduct import Plan, Step
 from deploys.config import slots
 from deploys.foundationdb import config, operations, plan, status
+from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits, packages_for, seed_file
-from deploys.foundationdb.facts import Installation, Installed, fdbcli, status_command
+from deploys.foundationdb.facts import Installation, Installed, fdbcli
 from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Document, Limits
 from deploys.model import Host
@@ -35,20 +36,19 @@ POLL_SECONDS = 0.25
 BOUNCE_SECONDS = 120
 STRAGGLER_SECONDS = 20
 HAND_OVER_SECONDS = 15
-RECOVERY_SECONDS = 15  # an idle or small database recovers within 5
 UNPACKED_TIMES = 6  # an unpacked version and the work beside it, in sizes of its packages
 ROOM_BYTES = 200 * 1024**2
 EXTERNAL = "/opt/foundationdb/clients"
-ON_SERVERS = f"""
-sed -n 's|^command = {config.RELEASES}/\\([^/]*\\)/.*|configured \\1|p' {config.CONF} 2>/dev/null
+ON_SERVERS = """
 for pid in $(pidof fdbmonitor); do echo "running $(readlink /proc/$pid/exe)"; done
+for pid in $(pidof fdbserver); do echo "serving $(readlink /proc/$pid/exe)"; done
 ss -Htnp state established |
   sed -n 's/.* \\([0-9.]*:[0-9]*\\) *users:(("fdbserver".*/peer \\1/p' | sort -u
 """
 ON_CLIENTS = f"""
 ls {EXTERNAL}/*.so 2>/dev/null | sed 's|^|external |'
 for pid in $(pgrep -f 'services\\.store'); do
-  grep -hoE '/[^ ]*libfdb_c[^ ]*\\.so' /proc/$pid/maps 2>/dev/null; done | sort -u | sed 's|^|running |'
+  echo worker $(grep -hoE '/[^ ]*libfdb_c[^ ]*\\.so' /proc/$pid/maps 2>/dev/null | sort -u); done
 for pid in $(pidof backup_agent); do echo "running $(readlink /proc/$pid/exe)"; done
 """
 
@@ -66,14 +66,11 @@ class Upgrade:
             clients = [*clients, backup.host(self._cluster)]
         self._clients = {host.name: host for host in clients if host.name not in self._servers}
         self._target = dataclasses.replace(self._make_target(version, rolling, procedure), cut_off=cut_off)
-        self._first = next(iter(self._servers))
+        self._database = Database(self._servers)
 
     def look(self) -> Seen:
-        document = gevent.spawn(look_at_cluster, self._first)
-        hosts = conduct.on_all(
-            [*self._servers, *self._clients],
-            lambda on: look_at_host(on, model.short_name(on.name) in self._servers),
-        )
+        document = gevent.spawn(self._database.look)
+        hosts = self._look_at([*self._servers, *self._clients])
         seen = Seen(
             document.get(),
             {name: hosts[name] for name in self._servers if name in hosts},
@@ -109,6 +106,7 @@ class Upgrade:
             procedure=procedure,
             own=frozenset(host.address for host in [*self._servers.values(), *followers]),
             ours=frozenset(host.address for host in self._clients.values()),
+            backed_up=bool(self._data["fdb_backup_url"]),
         )
         try:
             found = artifacts.resolve(version)
@@ -118,6 +116,9 @@ class Upgrade:
         return dataclasses.replace(target, needed_bytes=UNPACKED_TIMES * size + ROOM_BYTES)
 
     # --- looking
+
+    def _look_at(self, names: Iterable[str]) -> dict[str, HostSeen]:
+        return conduct.on_all(names, lambda on: look_at_host(on, model.short_name(on.name) in self._servers))
 
     def _backup_age(self) -> float | None:
         """None: there is no backup, or nobody to ask."""
@@ -166,15 +167,13 @@ class Upgrade:
         conduct.on_all(names, lambda on: conduct.install_files(on, "foundationdb", link))
 
     def _bounce(self, entry: dict[str, Any]) -> None:
-        (on,) = conduct.hosts([self._first])
-        entry |= parse_bounce(conduct.run(on, bounce_command(), "kill all processes", BOUNCE_SECONDS))
-        wait_for(self._first, self._all_back, BOUNCE_SECONDS, "all processes run the new version")
+        entry |= parse_bounce(self._database.run(bounce_command(), "kill all processes", BOUNCE_SECONDS))
+        self._database.wait_for(self._all_back, BOUNCE_SECONDS, "all processes run the new version")
 
     def _kill(self, version: str = "") -> None:
         """By the fdbcli of a version, or by the one that the servers understand."""
-        (on,) = conduct.hosts([self._first])
         # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error.
-        conduct.run(on, fdbcli("kill; kill all; sleep 1", seconds=30, version=version), "kill all processes")
+        self._database.do("kill; kill all; sleep 1", "kill all processes", version=version)
 
     def _all_back(self, seen: Document | None) -> bool:
         found = {p.endpoint: p.version for p in status.processes(seen)}
@@ -194,7 +193,7 @@ class Upgrade:
             found = {p.endpoint: p.version for p in status.processes(seen)}
             return all(found.get(endpoint) == self._target.version for endpoint in wanted)
 
-        wait_for(self._first, back, BOUNCE_SECONDS, f"the processes of {name} run the new version")
+        self._database.wait_for(back, BOUNCE_SECONDS, f"the processes of {name} run the new version")
 
     def _hand_over(self, entry: dict[str, Any], *classes: tuple[str, str]) -> None:
         self._set_classes(classes)
@@ -205,7 +204,7 @@ class Upgrade:
             return bool(controlling - yielding)
 
         try:
-            wait_for(self._first, moved, HAND_OVER_SECONDS, "the cluster controller is elsewhere")
+            self._database.wait_for(moved, HAND_OVER_SECONDS, "the cluster controller is elsewhere")
         except Failure as failure:
             entry["problem"] = str(failure)
             say(f"    {failure}; going on: clients wait the longer while it restarts")
@@ -214,9 +213,7 @@ class Upgrade:
         self._set_classes([(endpoint, "default") for endpoint in endpoints])
 
     def _set_classes(self, classes: Iterable[tuple[str, str]]) -> None:
-        (on,) = conduct.hosts([self._first])
-        commands = "; ".join(f"setclass {endpoint} {name}" for endpoint, name in classes)
-        conduct.run(on, fdbcli(commands, seconds=30), "setclass")
+        self._database.do("; ".join(f"setclass {endpoint} {name}" for endpoint, name in classes), "setclass")
 
     def _monitor(self, entry: dict[str, Any], name: str) -> None:
         (on,) = conduct.hosts([name])
@@ -235,7 +232,7 @@ class Upgrade:
         self, entry: dict[str, Any], judge: Callable[[Document | None, Limits], status.Health], wanted: Limits
     ) -> None:
         seconds = self._data["fdb_health_seconds"]
-        wait_for_health(self._first, lambda seen: judge(seen, wanted), seconds, "the gate's conditions", entry)
+        self._database.wait_for_health(lambda seen: judge(seen, wanted), seconds, "the gate's conditions", entry)
 
     def _take_library(self, entry: dict[str, Any], *names: str) -> None:
         """Worker by worker of a host: a worker that leaves says so, and proxies ask another one. On as many hosts
@@ -288,8 +285,6 @@ class Upgrade:
             time.sleep(POLL_SECONDS)
 
     def _backup(self, entry: dict[str, Any]) -> None:
-        if not self._data["fdb_backup_url"]:
-            raise Failure("fdb_backup_url is empty: another minor version needs a fresh backup, see fdb backup")
         end = time.monotonic() + self._data["fdb_health_seconds"]
         while (age := self._backup_age()) is None or age > self._target.backup_seconds:
             if time.monotonic() > end:
@@ -297,30 +292,32 @@ class Upgrade:
             time.sleep(2)
         entry["restorable_seconds_ago"] = round(age)
 
-    def _bounce_old(self, entry: dict[str, Any]) -> None:
-        (on,) = conduct.hosts([self._first])
-        self._kill(conduct.fact(on, Installation).current)
-
-    def _stragglers(self, entry: dict[str, Any]) -> None:
-        try:
-            self._poll(self._all_back, STRAGGLER_SECONDS)
-        except Failure:
-            back = {p.endpoint for p in status.processes(self._by_new_tool()) if p.version == self._target.version}
-            names = [name for name, every in self._target.endpoints.items() if not every <= back]
-            entry["restarted"] = names
-            for name in names:
-                self._monitor(entry, name)
-            self._poll(self._all_back, BOUNCE_SECONDS)
-
-    def _poll(self, good: Callable[[Document | None], bool], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not good(self._by_new_tool()):
-            if time.monotonic() > end:
-                raise Failure(f"not all processes run {self._target.version} after {seconds:.0f} s")
+    def _bounce_old(self, entry: dict[str, Any], version: str) -> None:
+        """What has missed it, or does not come back, is the next step's."""
+        self._kill(version)
+        end = time.monotonic() + STRAGGLER_SECONDS
+        while plan.late(self._look_at(self._servers), self._target) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
 
-    def _by_new_tool(self) -> Document | None:
-        return look_at_cluster(self._first, version=self._target.version)
+    def _stragglers(self, entry: dict[str, Any], *late: str) -> None:
+        self._restart(entry, late)
+        try:
+            self._await_all(STRAGGLER_SECONDS)
+        except Failure:
+            seen = self._database.look(version=self._target.version)
+            back = {p.endpoint for p in status.processes(seen) if p.version == self._target.version}
+            self._restart(entry, [name for name, every in self._target.endpoints.items() if not every <= back])
+            self._await_all(BOUNCE_SECONDS)
+
+    def _restart(self, entry: dict[str, Any], names: Iterable[str]) -> None:
+        """All at once: the others wait for them."""
+        if chosen := list(names):
+            entry["restarted"] = chosen
+            conduct.on_all(chosen, lambda on: self._monitor({}, model.short_name(on.name)))
+
+    def _await_all(self, seconds: float) -> None:
+        what = f"all processes run {self._target.version}"
+        self._database.wait_for(self._all_back, seconds, what, version=self._target.version)
 
     def _of_target(self, on: Any) -> Host:
         """A host whose data name the target's version."""
@@ -392,83 +389,26 @@ def look_at_host(on: Any, is_server: bool) -> HostSeen:
 
 def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
     """What `ON_SERVERS` or `ON_CLIENTS` print, among other lines, with what the fact says."""
-    found: dict[str, set[str]] = {"configured": set(), "running": set(), "external": set(), "peer": set()}
-    free = "0"
+    found: dict[str, set[str]] = {"running": set(), "serving": set(), "external": set(), "peer": set()}
+    free, workers = "0", []
     for line in lines:
         kind, _, rest = line.strip().partition(" ")
         if kind == "free":
             free = rest.strip()
         elif kind == "peer":
             found[kind].add(rest)
+        elif kind == "worker" and (versions := re.findall(r"\d+\.\d+\.\d+", rest)):
+            workers.append(frozenset(versions))
         elif kind in found and (version := re.search(r"\d+\.\d+\.\d+", rest)):
             found[kind].add(version[0])
     return HostSeen(
         releases=installed.releases,
         current=installed.current,
-        configured=next(iter(found["configured"]), ""),
-        running=frozenset(found["running"]),
+        configured=installed.configured,
+        running=frozenset(found["running"]).union(*workers),
+        workers=tuple(workers),
+        serving=frozenset(found["serving"]),
         external=frozenset(found["external"]),
         free_bytes=int(free),
         peers=frozenset(found["peer"]),
     )
-
-
-def look_at_cluster(host: str, seconds: int = 10, version: str = "") -> Document | None:
-    """`status json` by way of a host, within `seconds`; None where it gives no document. Raises Failure.
-
-    :param version: of the fdbcli that asks; empty: the one that the servers understand
-    """
-    (on,) = conduct.hosts([host])
-    command = status_command(seconds=seconds, version=version)
-    return status.parse("\n".join(conduct.run(on, command, "status json", seconds + 30)))
-
-
-def look_when_recovered(host: str, seconds: float = RECOVERY_SECONDS) -> Document | None:
-    """`look_at_cluster`; where the database is not available, again, for it may be recovering."""
-    document, end = look_at_cluster(host), time.monotonic() + seconds
-    if not status.is_available(document):
-        say(f"    the database is not available; looking again for up to {seconds:.0f} s")
-    while not status.is_available(document) and time.monotonic() < end:
-        time.sleep(POLL_SECONDS)
-        document = look_at_cluster(host)
-    return document
-
-
-def read(on: Any, commands: str, what: str) -> list[str]:
-    """What fdbcli prints of reads on a host, asked again where a recovery makes them fail. Raises Failure."""
-    end = time.monotonic() + RECOVERY_SECONDS
-    while True:
-        try:
-            return conduct.run(on, f"{fdbcli(commands)} 2>&1", what)
-        except Failure:
-            if time.monotonic() > end:
-                raise
-        time.sleep(POLL_SECONDS)
-
-
-def wait_for(host: str, good: Callable[[Document | None], bool], seconds: float, what: str) -> None:
-    """Poll the cluster's status until it is good; raises Failure."""
-    end = time.monotonic() + seconds
-    while not good(look_at_cluster(host)):
-        if time.monotonic() > end:
-            raise Failure(f"{what}: not within {seconds:.0f} s")
-        time.sleep(POLL_SECONDS)
-
-
-def wait_for_health(
-    host: str, judge: Callable[[Document | None], status.Health], seconds: float, what: str, entry: dict[str, Any]
-) -> None:
-    """Wait until all gates of `judge` are green; the report's entry gets them as seen last. Raises Failure."""
-    health = status.Health(())
-
-    def good(seen: Document | None) -> bool:
-        nonlocal health
-        health = judge(seen)
-        return health.ok
-
-    try:
-        wait_for(host, good, seconds, what)
-    except Failure as failure:
-        raise Failure(f"{failure}: {health}") from None
-    finally:
-        entry["gates"] = report.gates(health.gates)
