@@ -30,8 +30,7 @@ class HostSeen:
     :param releases: {version: names of the packages in its directory}
     :param current: the version that the `current` link names
     :param configured: the version in foundationdb.conf's command; empty on a client
-    :param running: versions that its fdbmonitor is of; on a client those of the libraries in its store workers
-    :param serving: versions that its fdbserver processes are of
+    :param running: versions of its fdbserver processes; on a client those of the libraries in its store workers
     :param workers: versions of the libraries in each store worker
     :param external: versions among the client's further libraries
     :param follows: its client speaks one version only, and follows the servers: a backup agent
@@ -43,7 +42,6 @@ class HostSeen:
     current: str
     configured: str = ""
     running: frozenset[str] = frozenset()
-    serving: frozenset[str] = frozenset()
     workers: tuple[frozenset[str], ...] = ()
     external: frozenset[str] = frozenset()
     follows: bool = False
@@ -117,7 +115,7 @@ def is_minor(seen: Seen, target: Target) -> bool:
         return target.procedure == "minor"
     known = set(_running(seen, target).values())
     for host in [*seen.servers.values(), *seen.clients.values()]:
-        known |= {host.configured, host.current} | host.running | host.serving
+        known |= {host.configured, host.current} | host.running
     return any(numbers(version)[:2] != numbers(target.version)[:2] for version in known if version)
 
 
@@ -268,9 +266,6 @@ def _minor(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step(f"clean up: {', '.join(behind)} load {version} alone", "take_library", tuple(behind))
     if switch or old or not _is_healthy(seen, target):
         yield Step("gate: healthy", "healthy", waits=True)
-    for name in [n for n, host in seen.servers.items() if host.running != {version}]:
-        yield Step(f"restart the monitor of {name}", "monitor", (name,))
-        yield Step("gate: healthy", "healthy", waits=True)
 
 
 def _lacks(host: HostSeen, version: str) -> bool:
@@ -280,12 +275,12 @@ def _lacks(host: HostSeen, version: str) -> bool:
 
 def late(servers: Mapping[str, HostSeen], target: Target) -> tuple[str, ...]:
     """Hosts with a process that has missed the bounce, by what runs there."""
-    return tuple(name for name, host in servers.items() if host.serving - {target.version})
+    return tuple(name for name, host in servers.items() if host.running - {target.version})
 
 
 def _serving(seen: Seen) -> frozenset[str]:
     """Versions of the processes, as their hosts say: a database in which they are mixed says nothing."""
-    return frozenset().union(*(host.serving for host in seen.servers.values()))
+    return frozenset().union(*(host.running for host in seen.servers.values()))
 
 
 def lagging(seen: Seen, target: Target) -> list[str]:

@@ -40,8 +40,7 @@ UNPACKED_TIMES = 6  # an unpacked version and the work beside it, in sizes of it
 ROOM_BYTES = 200 * 1024**2
 EXTERNAL = "/opt/foundationdb/clients"
 ON_SERVERS = """
-for pid in $(pidof fdbmonitor); do echo "running $(readlink /proc/$pid/exe)"; done
-for pid in $(pidof fdbserver); do echo "serving $(readlink /proc/$pid/exe)"; done
+for pid in $(pidof fdbserver); do echo "running $(readlink /proc/$pid/exe)"; done
 ss -Htnp state established |
   sed -n 's/.* \\([0-9.]*:[0-9]*\\) *users:(("fdbserver".*/peer \\1/p' | sort -u
 """
@@ -170,11 +169,6 @@ class Upgrade:
         entry |= parse_bounce(self._database.run(bounce_command(), "kill all processes", BOUNCE_SECONDS))
         self._database.wait_for(self._all_back, BOUNCE_SECONDS, "all processes run the new version")
 
-    def _kill(self, version: str = "") -> None:
-        """By the fdbcli of a version, or by the one that the servers understand."""
-        # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error.
-        self._database.do("kill; kill all; sleep 1", "kill all processes", version=version)
-
     def _all_back(self, seen: Document | None) -> bool:
         found = {p.endpoint: p.version for p in status.processes(seen)}
         return status.is_available(seen) and all(
@@ -214,12 +208,6 @@ class Upgrade:
 
     def _set_classes(self, classes: Iterable[tuple[str, str]]) -> None:
         self._database.do("; ".join(f"setclass {endpoint} {name}" for endpoint, name in classes), "setclass")
-
-    def _monitor(self, entry: dict[str, Any], name: str) -> None:
-        (on,) = conduct.hosts([name])
-        listening = unit_states.ready_command(config.listening_command(self._servers[name]), 60, name)
-        script = f"systemctl restart {config.UNIT}\n{listening}"
-        conduct.run(on, exclusive(script), f"restart {config.UNIT}", seconds=150)
 
     def _bears(self, entry: dict[str, Any]) -> None:
         self._gate(entry, status.bears, self._target.limits)
@@ -294,7 +282,8 @@ class Upgrade:
 
     def _bounce_old(self, entry: dict[str, Any], version: str) -> None:
         """What has missed it, or does not come back, is the next step's."""
-        self._kill(version)
+        # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error.
+        self._database.do("kill; kill all; sleep 1", "kill all processes", version=version)
         end = time.monotonic() + STRAGGLER_SECONDS
         while plan.late(self._look_at(self._servers), self._target) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
@@ -310,10 +299,17 @@ class Upgrade:
             self._await_all(BOUNCE_SECONDS)
 
     def _restart(self, entry: dict[str, Any], names: Iterable[str]) -> None:
-        """All at once: the others wait for them."""
+        """All at once: what they wait for is each other."""
+
+        def restart(on: Any) -> None:
+            name = model.short_name(on.name)
+            listening = unit_states.ready_command(config.listening_command(self._servers[name]), 60, name)
+            script = f"systemctl restart {config.UNIT}\n{listening}"
+            conduct.run(on, exclusive(script), f"restart {config.UNIT}", seconds=150)
+
         if chosen := list(names):
             entry["restarted"] = chosen
-            conduct.on_all(chosen, lambda on: self._monitor({}, model.short_name(on.name)))
+            conduct.on_all(chosen, restart)
 
     def _await_all(self, seconds: float) -> None:
         what = f"all processes run {self._target.version}"
@@ -389,7 +385,7 @@ def look_at_host(on: Any, is_server: bool) -> HostSeen:
 
 def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
     """What `ON_SERVERS` or `ON_CLIENTS` print, among other lines, with what the fact says."""
-    found: dict[str, set[str]] = {"running": set(), "serving": set(), "external": set(), "peer": set()}
+    found: dict[str, set[str]] = {"running": set(), "external": set(), "peer": set()}
     free, workers = "0", []
     for line in lines:
         kind, _, rest = line.strip().partition(" ")
@@ -407,7 +403,6 @@ def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
         configured=installed.configured,
         running=frozenset(found["running"]).union(*workers),
         workers=tuple(workers),
-        serving=frozenset(found["serving"]),
         external=frozenset(found["external"]),
         free_bytes=int(free),
         peers=frozenset(found["peer"]),

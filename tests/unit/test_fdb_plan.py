@@ -27,8 +27,7 @@ def document(name: str) -> dict:
 
 def server(*staged: str, current: str = OLD, configured: str = OLD, **more) -> HostSeen:
     staged = staged or (OLD,)
-    values = {"running": frozenset({OLD}), "serving": frozenset({OLD}), "free_bytes": ROOMY}
-    values["peers"] = frozenset({"192.0.2.31:5000"})
+    values = {"running": frozenset({OLD}), "free_bytes": ROOMY, "peers": frozenset({"192.0.2.31:5000"})}
     return HostSeen({v: BOTH for v in staged}, current, configured, **values | more)
 
 
@@ -269,7 +268,7 @@ def minor(**more) -> Target:
 def test_a_minor_version_is_clients_first_then_backup_then_the_switch():
     assert actions(seen(), minor()) == [
         "stage", "clients_first", "clients_speak", "backup", "switch_command", "bounce_old", "stragglers", "link",
-        "take_library", "healthy", *["monitor", "healthy"] * 5,
+        "take_library", "healthy",
     ]  # fmt: skip
 
 
@@ -293,7 +292,7 @@ def test_after_the_switch_of_a_minor_version_nothing_waits_for_clients():
     half = seen(None, server(OLD, MINOR, configured=MINOR), client(OLD, MINOR, external=frozenset({MINOR})))
     assert actions(half, minor())[0] == "bounce_old"
     # The old tool finds no process any more, as they are incompatible now.
-    bounced = server(OLD, MINOR, configured=MINOR, serving=frozenset({MINOR}))
+    bounced = server(OLD, MINOR, configured=MINOR, running=frozenset({MINOR}))
     down = seen(document("never_created"), bounced, client(OLD, MINOR))
     assert actions(down, minor())[:2] == ["stragglers", "link"]
 
@@ -301,7 +300,7 @@ def test_after_the_switch_of_a_minor_version_nothing_waits_for_clients():
 def test_a_mixture_is_mended_on_its_hosts_because_no_tool_finds_a_majority():
     """As where the kill did not reach all, or where a process ended by itself between switch and bounce."""
     half = seen(document("no_quorum"), server(OLD, MINOR, configured=MINOR), client(OLD, MINOR))
-    new = server(OLD, MINOR, configured=MINOR, serving=frozenset({MINOR}))
+    new = server(OLD, MINOR, configured=MINOR, running=frozenset({MINOR}))
     half = dataclasses.replace(half, servers={**half.servers, "fdb1": new, "fdb2": new})
     first = plan.upgrade(half, minor()).steps[0]
     assert (first.action, first.arguments) == ("stragglers", ("fdb3", "fdb4", "fdb5"))
@@ -321,12 +320,6 @@ def test_workers_that_were_not_restarted_before_it_was_interrupted_are():
     assert actions(seen(None, server(OLD, MINOR), ready, backup=10.0), minor())[0] == "switch_command"
     half = dataclasses.replace(ready, workers=(frozenset({OLD, MINOR}), frozenset({OLD})))
     assert actions(seen(None, server(OLD, MINOR), half, backup=10.0), minor())[0] == "clients_first"
-
-
-def test_monitors_are_restarted_too_where_it_was_interrupted_before_them():
-    bounced = server(OLD, MINOR, current=MINOR, configured=MINOR, serving=frozenset({MINOR}))
-    done = client(OLD, MINOR, current=MINOR, running=(MINOR,))
-    assert actions(seen(with_versions(*[MINOR] * 5), bounced, done), minor()) == ["monitor", "healthy"] * 5
 
 
 def test_no_backup_at_all():
@@ -469,12 +462,11 @@ def test_packages_that_cannot_be_had_come_before_everything_else():
 def test_a_host_is_read():
     installed = Installed(releases={OLD: BOTH}, current=OLD, configured=OLD)
     lines = [
-        f"serving /opt/foundationdb/{OLD}/sbin/fdbserver",
-        f"running /opt/foundationdb/{OLD}/lib/foundationdb/fdbmonitor",
+        f"running /opt/foundationdb/{OLD}/sbin/fdbserver",
         "free 1234",
     ]
     one = frozenset({OLD})
-    assert parse_host(installed, lines) == HostSeen({OLD: BOTH}, OLD, OLD, one, one, free_bytes=1234)
+    assert parse_host(installed, lines) == HostSeen({OLD: BOTH}, OLD, OLD, one, free_bytes=1234)
     lines = [
         "external /opt/foundationdb/clients/libfdb_c_7.4.6.so",
         f"worker /opt/foundationdb/{NEW}/lib/libfdb_c.so /opt/foundationdb/{MINOR}/lib/libfdb_c.so",
