@@ -226,19 +226,21 @@ class Upgrade:
         """Worker by worker of a host: a worker that leaves says so, and proxies ask another one. On as many hosts
         at once as the cluster can do without a worker of each.
         """
-        workers = {name: len(_workers(host)) for name, host in self._clients.items() if "apps" in host.groups}
-        at_once = plan.hosts_at_once(workers, self._data["fdb_workers_away"])
 
         def take(on: Any) -> None:
             name = model.short_name(on.name)
             self._link(entry, name)
-            if name in workers:
+            if "apps" in self._clients[name].groups:
                 conduct.run(on, f"rm -f {EXTERNAL}/*.so", "further client libraries")
                 self._restart_workers(on, self._clients[name])
             else:
                 self._move_backup_agents(on)
 
-        conduct.on_all(names, take, at_once)
+        conduct.on_all(names, take, self._hosts_at_once())
+
+    def _hosts_at_once(self) -> int:
+        workers = {name: len(_workers(host)) for name, host in self._clients.items() if "apps" in host.groups}
+        return plan.hosts_at_once(workers, self._data["fdb_workers_away"])
 
     def _restart_workers(self, on: Any, host: Host) -> None:
         for unit, slot, release in _workers(host):
@@ -260,10 +262,12 @@ class Upgrade:
     def _clients_first(self, entry: dict[str, Any], *names: str) -> None:
         version = self._target.version
         library, name = f"{config.release(version)}/lib/libfdb_c.so", f"{EXTERNAL}/libfdb_c_{version}.so"
-        for on in conduct.hosts(names):
-            host = self._clients[model.short_name(on.name)]
+
+        def load(on: Any) -> None:
             conduct.run(on, f"mkdir -p {EXTERNAL} && ln -sfn {library} {name}", "further client library")
-            self._restart_workers(on, host)
+            self._restart_workers(on, self._clients[model.short_name(on.name)])
+
+        conduct.on_all(names, load, self._hosts_at_once())
 
     def _clients_speak(self, entry: dict[str, Any]) -> None:
         end = time.monotonic() + self._data["fdb_health_seconds"]

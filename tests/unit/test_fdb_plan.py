@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.foundationdb import plan, screen, status
+from deploys.foundationdb import plan, screen, status, upgrade
 from deploys.foundationdb.facts import Installed
 from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Limits
