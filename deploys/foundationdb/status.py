@@ -257,7 +257,7 @@ def _gates(document: Document, limits: Limits) -> Iterator[Gate]:
         )
     yield _messages(get(document, "cluster.messages"))
     yield from _process_gates(document, limits)
-    yield _empty("incompatible connections", get(document, "cluster.incompatible_connections"))
+    yield _incompatible(document, limits)
     zone = get(document, "cluster.maintenance_zone")
     yield Gate("no zone under maintenance", "none" if zone is MISSING else str(zone), zone is MISSING)
     yield equal("database locked", "cluster.database_lock_state.locked", False)
@@ -306,8 +306,20 @@ def _names(messages: Any) -> str:
     return ", ".join(str(message.get("name")) for message in messages) or "none"
 
 
-def _empty(name: str, seen: Any) -> Gate:
-    return Gate(name, "none" if seen == [] else _show(seen), seen == [])
+def _incompatible(document: Document, limits: Limits) -> Gate:
+    """None of the cluster's processes is kept out by its version.
+
+    The list remembers each address for 600 s (INCOMPATIBLE_PEERS_LOGGING_INTERVAL, fdbclient/ServerKnobs.cpp):
+    processes that have joined since, and any tool of another version that somebody ran. A client that is cut off
+    is no matter of the database's health, so it is shown.
+    """
+    seen = get(document, "cluster.incompatible_connections")
+    if not isinstance(seen, list):
+        return Gate("incompatible connections", _show(seen), False)
+    out = limits.processes - {process.endpoint for process in processes(document)}
+    kept_out = sorted(out & {":".join(str(each).split(":")[:2]) for each in seen})
+    shown = f"{', '.join(map(str, seen))} in the last 10 minutes" if seen else "none"
+    return Gate("incompatible connections", ", ".join(kept_out) or shown, not kept_out)
 
 
 def _all(name: str, collection: Any, good: Any, show: Any) -> Gate:

@@ -411,14 +411,26 @@ def test_maintenance_lock_and_bad_messages():
         "maintenance_zone": "fdb3",
         "database_lock_state": {"locked": True},
         "messages": [{"name": "storage_servers_error"}, {"name": "client_issues"}],
-        "incompatible_connections": ["192.0.2.21:4711"],
     }
     assert {gate.name for gate in status.judge(changed, limits()).failing} == {
         "no zone under maintenance",
         "database locked",
         "cluster messages",
-        "incompatible connections",
     }
+
+
+def test_a_process_that_its_version_keeps_out_is_named_and_a_client_is_shown():
+    def gate(changed) -> status.Gate:
+        return next(g for g in status.judge(changed, limits()).gates if g.name == "incompatible connections")
+
+    changed = document("healthy")
+    (key, lost), *_ = changed["cluster"]["processes"].items()
+    changed["cluster"]["incompatible_connections"] = ["192.0.2.41:0:tls", f"{lost['address']}:tls"]
+    found = gate(changed)
+    assert found.ok and found.seen == f"192.0.2.41:0:tls, {lost['address']}:tls in the last 10 minutes"
+    del changed["cluster"]["processes"][key]
+    found = gate(changed)
+    assert not found.ok and found.seen == lost["address"]
 
 
 def test_truth_is_not_confused_with_numbers():
