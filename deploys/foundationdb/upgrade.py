@@ -127,7 +127,7 @@ class Upgrade:
         if not on:
             return None
         seen = backup_status.parse("\n".join(conduct.run(on[0], f"{backup.status_command()} || true", "backup")))
-        return time.time() - seen.at if seen.running and seen.restorable else None
+        return seen.lag_seconds if seen.running and seen.restorable else None
 
     # --- steps of both procedures
 
@@ -280,7 +280,8 @@ class Upgrade:
         end = time.monotonic() + self._data["fdb_health_seconds"]
         while (age := self._backup_age()) is None or age > self._target.backup_seconds:
             if time.monotonic() > end:
-                raise Failure(f"the newest restorable point is {age} s old; see ./griddle fdb backup status")
+                old = "there is no restorable point" if age is None else f"the newest is {age:.0f} s old"
+                raise Failure(f"{old}; see ./griddle fdb backup status")
             time.sleep(2)
         entry["restorable_seconds_ago"] = round(age)
 

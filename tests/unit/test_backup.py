@@ -17,7 +17,7 @@ from ops.fdb.backup import seconds_of
 from tests.unit.clusters import cluster
 
 OLD, NEW = "file:///backup/backup-2026-05-01", "file:///backup/backup-2026-05-02"
-RUNNING = Backup(running=True, url=NEW, restorable=9_000, at=1_100)
+RUNNING = Backup(running=True, url=NEW, restorable=9_000, at=1_100, lag_seconds=20.0)
 STORE = "blobstore://k@s3:9000/lab/a?bucket=b&region=r&sc=0"
 STORED = "blobstore://k@s3:9000/lab/a/backup-2026-05-03-10-00-00?bucket=b&region=r&sc=0"
 NOTES = (Moment(100, 5_000, OLD), Moment(160, 65_000, OLD), Moment(1_000, 2_000, NEW), Moment(1_060, 8_000, NEW))
@@ -50,7 +50,7 @@ def test_a_running_backup_is_read():
     document = {
         "Status": {"Running": True},
         "Restorable": True,
-        "LatestRestorablePoint": {"Version": 9_000, "EpochSeconds": 1_100},
+        "LatestRestorablePoint": {"Version": 9_000, "EpochSeconds": 1_100, "LagSeconds": 20},
         "DestinationURL": NEW,
         "Errors": [],
     }
