@@ -79,8 +79,8 @@ class Upgrade:
                 if name in hosts
             },
         )
-        # What only another minor version needs to know, and what takes as long as all the rest.
-        minor = plan.is_minor(seen, self._target)
+        # What only another minor version needs to know, before its switch, and what takes as long as all the rest.
+        minor = plan.is_minor(seen, self._target) and not plan.under_way(seen, self._target)
         return dataclasses.replace(seen, backup=self._backup_age()) if minor else seen
 
     def plan(self, seen: Seen) -> Plan:
