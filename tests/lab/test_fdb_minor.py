@@ -41,15 +41,18 @@ rm -rf /var/lib/foundationdb
 cp -a /var/lib/foundationdb.aside /var/lib/foundationdb
 sed -i 's|^command = .*|command = /opt/foundationdb/{OLD}/sbin/fdbserver|' /etc/foundationdb/foundationdb.conf
 ln -sfn {OLD} /opt/foundationdb/current
+rm -rf /opt/foundationdb/{NEW}
 systemctl start foundationdb
 """
 APP_BACK = f"""
 rm -f /opt/foundationdb/clients/*.so
 ln -sfn {OLD} /opt/foundationdb/current
+rm -rf /opt/foundationdb/{NEW}
 systemctl restart 'griddle-store@*'
 """
 AGENTS_BACK = f"""
 ln -sfn {OLD} /opt/foundationdb/current
+rm -rf /opt/foundationdb/{NEW}
 sed -i 's|/opt/foundationdb/{NEW}/|/opt/foundationdb/{OLD}/|' /etc/systemd/system/griddle-backup-agent@.service
 systemctl daemon-reload
 systemctl restart 'griddle-backup-agent@*'
@@ -152,16 +155,15 @@ def test_in_one_go_under_load(lab: LabUnderTest, old: None) -> None:
     lab.griddle("fdb", "backup", "now")
 
 
+# Without those that there is nothing to do for when all goes well.
 STEPS = (
     f"stage {NEW}",
+    "announce it",
     "clients first",
-    "gate: every client",
     "point the processes of",
     "bounce all processes",
-    "all processes run",
     "point fdb1",
     "clean up",
-    "gate: healthy",
 )
 
 
