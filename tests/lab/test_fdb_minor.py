@@ -104,8 +104,8 @@ def upgrade(lab: LabUnderTest, *options: str) -> str:
 
 def assert_nothing_was_noticed(lab: LabUnderTest, told: Told) -> None:
     print(told)  # the longest wait, for whoever runs it with -s
-    assert not told.failed and told.asked > 500, told
     assert lost(lab.plan.virtual_ip, told) == [] and len(told.acknowledged) > 100
+    assert not told.failed and told.asked > 500, told
 
 
 def assert_done(lab: LabUnderTest) -> None:
@@ -208,13 +208,15 @@ def test_killed_in_the_middle_of_the_bounce_it_goes_on(lab: LabUnderTest, old: N
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("ended", [["fdb1"], ["fdb1", "fdb2", "fdb4"]])
-def test_processes_that_ended_between_switch_and_bounce_are_joined_by_the_others(
-    lab: LabUnderTest, old: None, ended: list[str]
-) -> None:
-    """They come back with the new version: with a majority of such coordinators nobody answers any tool."""
+def test_a_host_is_lost_and_processes_end_around_the_bounce(lab: LabUnderTest, old: None) -> None:
+    """The kill may have gone out before the operator was killed; either way what is there comes back new."""
     assert kill_at(lab, "bounce all processes")
-    everywhere(lab, ended, "pkill -9 fdbserver")
+    lab.griddle("lab", "stop", "fdb4")
+    done = lab.griddle("fdb", "upgrade", NEW, check=False)
+    assert done.returncode != 0 and "fdb4" in done.stderr, done.stderr
+    print(done.stderr[-1500:])
+    lab.griddle("lab", "start", "fdb4")
+    everywhere(lab, ["fdb1", "fdb2"], "pkill -9 fdbserver")
     time.sleep(5)
     upgrade(lab)
     assert_done(lab)
