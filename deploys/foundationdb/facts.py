@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
@@ -30,6 +31,14 @@ class Installed:
     has_database: bool = False
 
 
+# A shell's condition: every file of the release that $f lists the packages of has the size it was unpacked with.
+# One that an earlier Griddle unpacked has no list of sizes.
+WHOLE = (
+    "(cd ${f%/packages} && { [ ! -e sizes ] || { [ -s sizes ] && "
+    "stat -c '%s %n' $(cut -d' ' -f2 sizes) 2>/dev/null | cmp -s - sizes; }; })"
+)
+
+
 class Installation(FactBase[Installed]):
     """The state of /opt/foundationdb, the user, and this host's cluster files."""
 
@@ -37,7 +46,8 @@ class Installation(FactBase[Installed]):
 
     def command(self, cluster_file: str = config.CLUSTER_FILE, seed: str = config.SEED) -> str:
         return (
-            f'for f in {config.RELEASES}/[0-9]*/packages; do [ -f "$f" ] && echo "release $f $(cat "$f")"; done; '
+            f'for f in {config.RELEASES}/[0-9]*/packages; do [ -f "$f" ] && {WHOLE} && '
+            'echo "release $f $(cat "$f")"; done; '
             f'echo "current $(readlink {config.CURRENT})"; '
             f"sed -n 's|^command = {config.RELEASES}/\\([^/]*\\)/.*|configured \\1|p' {config.CONF} 2>/dev/null; "
             "getent passwd foundationdb >/dev/null && echo user; "
@@ -59,13 +69,19 @@ class Installation(FactBase[Installed]):
                 values[kind] = rest.strip()
         return Installed(
             releases=releases,
-            current=values.get("current", ""),
-            configured=values.get("configured", ""),
+            current=_version(values.get("current", "")),
+            configured=_version(values.get("configured", "")),
             has_user="user" in flags,
             seed=values.get("seed", ""),
             cluster_file=values.get("file", ""),
             has_database="database" in flags,
         )
+
+
+def _version(link: str) -> str:
+    """The version that a path ends with; empty where it is none, as of what somebody has made by hand."""
+    name = link.rstrip("/").rpartition("/")[2]
+    return name if re.fullmatch(r"\d+(\.\d+)+", name) else ""
 
 
 class Status(FactBase[status.Document | None]):

@@ -119,7 +119,15 @@ def is_sound(seen: Seen, target: Target) -> bool:
 
 def _judged(seen: Seen, target: Target) -> status.Health:
     joining = target.members[target.join].endpoints if target.join in target.members else frozenset()
-    return status.judge(seen.document, replace(target.limits, processes=target.limits.processes - joining))
+    limits = replace(target.limits, processes=target.limits.processes - joining)
+    return health(seen.document, replace(target, limits=limits), target.leave)
+
+
+def health(document: Document | None, target: Target, leaves: str = "") -> status.Health:
+    """Of all but a host that leaves, while it runs: its version, or its disk's errors, are no reason to stay."""
+    if leaves in target.spares:
+        document = status.without(document, target.spares[leaves].address)
+    return status.judge(document, target.limits)
 
 
 def _serves(seen: Seen, member: Member) -> bool:
@@ -182,7 +190,7 @@ def _unsafe_to_begin(seen: Seen, target: Target) -> Iterator[str]:
     # half a minute after one.
     if not _has_joined(seen, target):
         for gate in _judged(seen, target).failing:
-            yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
+            yield f"the cluster is not healthy: {gate}"
     moved = sum(used for used, _, _ in _disks(seen, {target.leave: target.spares[target.leave]}))
     staying = {name: member for name, member in target.members.items() if name != target.join}
     disks = _disks(seen, staying)
@@ -211,12 +219,12 @@ def _disks(seen: Seen, members: Mapping[str, Member]) -> list[tuple[float, float
 
 
 def _steps(seen: Seen, target: Target) -> Iterator[Step]:
-    healthy = status.judge(seen.document, target.limits).ok
+    healthy = health(seen.document, target, target.leave if seen.leaver.runs else "").ok
     if target.join and not has_settled(seen, target.members[target.join]):
         yield Step(f"{target.join} becomes a part of the database", "joined", (target.join,), waits=True)
         healthy = False
     if target.join and target.leave and not healthy and not _leaving_has_begun(seen, target):
-        yield Step(f"gate: healthy, before {target.leave} is emptied", "healthy", waits=True)
+        yield Step(f"gate: healthy, before {target.leave} is emptied", "healthy", (target.leave,), waits=True)
     moves = list(_move_coordinators(seen, target))
     yield from _leave(seen, target) if target.leave else moves
     changed = bool(moves)
@@ -241,7 +249,7 @@ def _leave(seen: Seen, target: Target) -> Iterator[Step]:
     yield from _move_coordinators(seen, target)
     if present and not is_empty(seen, member):
         yield Step(f"wait until {name} holds nothing", "emptied", (name,))
-    if found.holds and not found.runs and not status.judge(seen.document, target.limits).ok:
+    if found.holds and not found.runs and not health(seen.document, target).ok:
         # Somebody else has stopped it: whether its files are the last copy of anything, only health can say.
         yield Step(f"gate: healthy, before the files of {name} are removed", "healthy", waits=True)
     if found.runs or found.holds:

@@ -155,9 +155,9 @@ class Membership:
 
         conduct.on_all(self._seeds(), follow)
 
-    def _healthy(self, entry: dict[str, Any]) -> None:
+    def _healthy(self, entry: dict[str, Any], leaves: str = "") -> None:
         self._database.wait_for_health(
-            lambda seen: status.judge(seen, self._target.limits),
+            lambda seen: members.health(seen, self._target, leaves),
             self._cluster.group("fdb")[0].data["fdb_health_seconds"],
             "every health gate is green",
             entry,

@@ -86,6 +86,8 @@ def unpack_command(version: str, uploads: Mapping[str, str], names: Iterable[str
             # A build for newer processors than this host's would only fail once the database depends on it.
             f"for binary in {work}/release/bin/fdbcli {work}/release/sbin/fdbserver; do",
             '  [ ! -e "$binary" ] || "$binary" --version >/dev/null; done',
+            # By these a host tells a release that somebody, or a loss of power, has left half there (facts.WHOLE).
+            f"(cd {work}/release && find . -type f -exec stat -c '%s %n' {{}} + >../sizes && mv ../sizes .)",
             f"echo {' '.join(sorted(names))} > {work}/release/packages",
             f"rm -rf {target}.old; [ ! -e {target} ] || mv -T {target} {target}.old",
             f"mv -T {work}/release {target}; rm -rf {target}.old",

@@ -6,6 +6,7 @@ of a wire-incompatible one also as FoundationDB/fdb-kubernetes-operator does it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +37,8 @@ class HostSeen:
     :param follows: its client speaks one version only, and follows the servers: a backup agent
     :param free_bytes: space left for another version
     :param peers: address:port of those whose connections its fdbserver processes hold
+    :param conf: the checksum of its foundationdb.conf
+    :param edited: that is not what the data make for the version that it names
     """
 
     releases: Mapping[str, frozenset[str]]
@@ -47,6 +50,8 @@ class HostSeen:
     follows: bool = False
     free_bytes: int = 0
     peers: frozenset[str] = frozenset()
+    conf: str = ""
+    edited: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Target:
 
     :param procedure: patch or minor; auto: by the versions
     :param endpoints: {host: its processes' address:port}
+    :param hosts: {address: name} of the inventory's hosts, whatever they are
     :param classes: {address:port: the process's class by the inventory}
     :param limits: what healthy means, of one version or another
     :param needed_bytes: space that staging takes on a host
@@ -82,6 +88,7 @@ class Target:
     version: str
     endpoints: Mapping[str, frozenset[str]]
     limits: Limits
+    hosts: Mapping[str, str] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
     rolling: bool = False
     procedure: str = "auto"
@@ -121,7 +128,16 @@ def is_minor(seen: Seen, target: Target) -> bool:
 
 def _running(seen: Seen, target: Target) -> dict[str, str]:
     """{endpoint: version} of the processes that the inventory knows."""
-    return {p.endpoint: p.version for p in status.processes(seen.document) if p.endpoint in target.everything}
+    found = {p.endpoint: p.version for p in status.processes(seen.document) if p.endpoint in target.everything}
+    # For some seconds after its start the cluster does not say it of every process.
+    return {endpoint: version for endpoint, version in found.items() if version}
+
+
+def _who(seen: Seen, target: Target, version: str) -> str:
+    """A version, with the hosts whose processes run it."""
+    found = _running(seen, target)
+    names = [name for name, every in target.endpoints.items() if version in {found.get(each) for each in every}]
+    return f"{version} ({', '.join(names)})"
 
 
 def _refusals(seen: Seen, target: Target) -> Iterator[str]:
@@ -130,9 +146,10 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
         return
     others = sorted({v for v in _running(seen, target).values() if v != target.version}, key=numbers)
     if len(others) > 1:
-        yield f"processes run {' and '.join(others)}: a mixture that an upgrade to {target.version} did not make"
+        mixed = " and ".join(_who(seen, target, each) for each in others)
+        yield f"processes run {mixed}: a mixture that an upgrade to {target.version} did not make"
     elif others and len(set(_running(seen, target).values())) > 1 and not under_way(seen, target):
-        yield f"some processes run {target.version} already, and no upgrade has made them"
+        yield f"some processes run {_who(seen, target, target.version)} already, and no upgrade has made them"
     for other in sorted({*others, *_serving(seen)}, key=numbers):
         if numbers(other)[:2] > numbers(target.version)[:2]:
             yield (
@@ -149,6 +166,8 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
                 f"{name}: {host.free_bytes // MIB} MiB free in /opt, {target.needed_bytes // MIB} MiB are needed "
                 f"to stage {target.version}"
             )
+    if target.version not in _running(seen, target).values():
+        yield from _strangers(seen, target)
     if under_way(seen, target):
         return
     if strangers := [each for each in lagging(seen, target) if each.split(":")[0] not in target.ours]:
@@ -158,7 +177,38 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
         )
     for gate in status.judge(seen.document, target.limits).failing:
         if gate.name != "one version":
-            yield f"the cluster is not healthy: {gate.name}: {gate.seen}"
+            yield f"the cluster is not healthy: {_with_names(str(gate), target)}"
+
+
+def _with_names(text: str, target: Target) -> str:
+    """A host's name after each address."""
+
+    def named(found: re.Match[str]) -> str:
+        name = target.hosts.get(found[1])
+        return f"{found[0]} ({name})" if name else found[0]
+
+    return re.sub(r"\b(\d+\.\d+\.\d+\.\d+):\d+(:tls)?", named, text)
+
+
+def _strangers(seen: Seen, target: Target) -> Iterator[str]:
+    """Processes that the inventory does not have. They would come back as whatever their host says: of the version
+    of before, or not at all, with all that they hold. After the bounce the gate names them.
+    """
+    for each in status.processes(seen.document):
+        if each.endpoint in target.everything:
+            continue
+        name = target.hosts.get(each.endpoint.partition(":")[0], "")
+        what = f"{each.endpoint} ({each.version}) is a process of the database, and"
+        if name in target.endpoints:
+            yield (
+                f"{what} fdb_process_classes of {name} has none on that port: put it there; or `exclude "
+                f"{each.endpoint}` in fdbcli, and once that has ended take it out of foundationdb.conf on {name}, "
+                f"end it there, and `include {each.endpoint}`"
+            )
+        elif name:
+            yield f"{what} {name} is none of its hosts: put {name} into group spare, ./griddle fdb remove {name}"
+        else:
+            yield f"{what} no host of the inventory has that address: put it into spare, ./griddle fdb remove it"
 
 
 def _steps(seen: Seen, target: Target) -> Iterator[Step]:
@@ -177,17 +227,22 @@ def _staging(seen: Seen, target: Target) -> Iterator[Step]:
 
 def _patch(seen: Seen, target: Target) -> Iterator[Step]:
     version = target.version
-    old = _old(seen, target)
+    old = _killable(seen, target)
     lent = _lent(seen, target)
-    switch = [n for n, host in seen.servers.items() if host.configured != version or host.current != version]
+    switch = [n for n, host in seen.servers.items() if {host.configured, host.current} != {version}]
+    if switch or old:
+        # As data are now: what has been edited since, on the host or in the data, comes by the same restart.
+        edited = [name for name, host in seen.servers.items() if host.edited]
+        switch += [name for name in edited if name not in switch]
     if switch:
-        yield Step(f"point {', '.join(switch)} to {version}", "switch", tuple(switch))
+        more = f"; foundationdb.conf of {', '.join(edited)} was another, and is written anew" if edited else ""
+        yield Step(f"point {', '.join(switch)} to {version}{more}", "switch", tuple(switch))
     if old and target.rolling:
         for step in _zone_by_zone(seen, target, old):
             yield step
             lent |= dict(step.arguments) if step.action == "hand_over" else {}
     elif old:
-        yield Step(f"bounce the processes of {', '.join(old)} at once", "bounce")
+        yield Step(f"bounce the processes of {', '.join(old)} at once", "bounce", tuple(old))
     if lent:
         yield Step(f"give {', '.join(sorted(lent))} their class of before", "give_back", tuple(sorted(lent)))
     behind = [n for n, host in seen.clients.items() if host.current != version or host.running - {version}]
@@ -315,6 +370,19 @@ def _old(seen: Seen, target: Target) -> list[str]:
     """Hosts with a process that does not run the target."""
     found = _running(seen, target)
     return [n for n, every in target.endpoints.items() if any(found.get(e) != target.version for e in every)]
+
+
+def _killable(seen: Seen, target: Target) -> list[str]:
+    """Hosts with a process that runs another version than the target, by the cluster, or by the host where the
+    cluster does not know. One that is not there cannot be killed: gates wait for it.
+    """
+    found, hosts = _running(seen, target), []
+    for name, every in target.endpoints.items():
+        versions = {found[endpoint] for endpoint in every if found.get(endpoint)}
+        if name in seen.servers and not all(found.get(endpoint) for endpoint in every):
+            versions |= seen.servers[name].running
+        hosts += [name] if versions - {target.version} else []
+    return hosts
 
 
 def _is_healthy(seen: Seen, target: Target) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -19,6 +19,14 @@ CAUGHT_UP_SECONDS = 5.0
 BAD_MESSAGES = frozenset(
     {"unreadable_configuration", "storage_servers_error", "log_servers_error", "full_replication_timeout"}
 )
+
+
+# What somebody has done by hand does not pass by waiting: what to do about it.
+_NEXT = {
+    "no process excluded": "./griddle fdb remove what shall leave, or `include` it in fdbcli",
+    "no zone under maintenance": "once that work is done: `maintenance off` in fdbcli",
+    "database locked": "a restore goes on by the same ./griddle fdb restore; else `unlock` with that ID in fdbcli",
+}
 
 
 class _Missing:
@@ -62,6 +70,10 @@ class Gate:
     seen: str
     ok: bool
 
+    def __str__(self) -> str:
+        what_next = "" if self.ok else _NEXT.get(self.name, "")
+        return f"{self.name}: {self.seen}{what_next and f' ({what_next})'}"
+
 
 @dataclass(frozen=True)
 class Health:
@@ -78,7 +90,7 @@ class Health:
         return tuple(gate for gate in self.gates if not gate.ok)
 
     def __str__(self) -> str:
-        return "healthy" if self.ok else "; ".join(f"{gate.name}: {gate.seen}" for gate in self.failing)
+        return "healthy" if self.ok else "; ".join(str(gate) for gate in self.failing)
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,15 @@ def processes(document: Document | None) -> list[Process]:
             )
         )
     return sorted(found, key=lambda process: process.endpoint)
+
+
+def without(document: Document | None, address: str) -> Document | None:
+    """The document without the processes at an address: what is asked of all is not asked of them."""
+    found = get(document, "cluster.processes")
+    if not isinstance(found, Mapping):
+        return document
+    stay = {key: each for key, each in found.items() if str(each.get("address", "")).partition(":")[0] != address}
+    return {**document, "cluster": {**document["cluster"], "processes": stay}}
 
 
 def stale(document: Document | None, wanted: Mapping[str, frozenset[str]]) -> dict[str, str]:
@@ -260,7 +281,9 @@ def _gates(document: Document, limits: Limits) -> Iterator[Gate]:
     yield _incompatible(document, limits)
     zone = get(document, "cluster.maintenance_zone")
     yield Gate("no zone under maintenance", "none" if zone is MISSING else str(zone), zone is MISSING)
-    yield equal("database locked", "cluster.database_lock_state.locked", False)
+    locked = equal("database locked", "cluster.database_lock_state.locked", False)
+    lock = get(document, "cluster.database_lock_state.lock_id")
+    yield locked if locked.ok or lock is MISSING else replace(locked, seen=f"{locked.seen}, by {lock}")
 
 
 def _configuration(configuration: Any, wanted: tuple[str, str] | None) -> Gate:
@@ -275,14 +298,23 @@ def _process_gates(document: Document, limits: Limits) -> Iterator[Gate]:
     found = get(document, "cluster.processes")
     seen = processes(document)
     absent = sorted(limits.processes - {process.endpoint for process in seen})
+    strange = sorted({process.endpoint for process in seen} - limits.processes) if limits.processes else []
+    # As while a host leaves. An upgrade refuses them.
+    besides = f", of which the inventory does not have {', '.join(strange)}" if strange else ""
     yield Gate(
         "processes in the cluster",
-        f"{len(seen)}" + (f", without {', '.join(absent)}" if absent else ""),
+        f"{len(seen)}" + (f", without {', '.join(absent)}" if absent else "") + besides,
         bool(seen) and not absent,
     )
     versions = sorted({process.version for process in seen})
     wanted = [limits.version] if limits.version else versions[:1]
-    yield Gate("one version", ", ".join(versions) or "missing", bool(seen) and versions == wanted)
+    # The others' addresses are named; those of the version that most run would be too many.
+    most_common = limits.version or max(versions, key=[p.version for p in seen].count, default="")
+    named = []
+    for version in versions:
+        who = ", ".join(p.endpoint for p in seen if p.version == version)
+        named.append(version if len(versions) == 1 or version == most_common else f"{version} ({who})")
+    yield Gate("one version", ", ".join(named) or "missing", bool(seen) and versions == wanted)
     excluded = [process.endpoint for process in seen if process.excluded]
     yield Gate("no process excluded", ", ".join(excluded) or "none", bool(seen) and not excluded)
     yield _all(

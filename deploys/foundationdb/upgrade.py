@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +40,8 @@ HAND_OVER_SECONDS = 15
 UNPACKED_TIMES = 6  # an unpacked version and the work beside it, in sizes of its packages
 ROOM_BYTES = 200 * 1024**2
 EXTERNAL = "/opt/foundationdb/clients"
-ON_SERVERS = """
+ON_SERVERS = f"""
+echo "conf $(sha256sum 2>/dev/null <{config.CONF})"
 for pid in $(pidof fdbserver); do echo "running $(readlink /proc/$pid/exe)"; done
 ss -Htnp state established |
   sed -n 's/.* \\([0-9.]*:[0-9]*\\) *users:(("fdbserver".*/peer \\1/p' | sort -u
@@ -101,6 +103,7 @@ class Upgrade:
             classes={
                 p.endpoint: p.process_class for host in self._servers.values() for p in config.processes(host)
             },
+            hosts={host.address: host.name for host in self._cluster.hosts.values()},
             rolling=rolling,
             procedure=procedure,
             own=frozenset(host.address for host in [*self._servers.values(), *followers]),
@@ -117,7 +120,15 @@ class Upgrade:
     # --- looking
 
     def _look_at(self, names: Iterable[str]) -> dict[str, HostSeen]:
-        return conduct.on_all(names, lambda on: look_at_host(on, model.short_name(on.name) in self._servers))
+        found = conduct.on_all(names, lambda on: look_at_host(on, model.short_name(on.name) in self._servers))
+        return {name: self._compared(name, host) for name, host in found.items()}
+
+    def _compared(self, name: str, seen: HostSeen) -> HostSeen:
+        """Whether its foundationdb.conf is as the data make it."""
+        if name not in self._servers or not seen.conf:
+            return seen
+        conf = config.foundationdb_conf(self._of_version(name, seen.configured or self._target.version))
+        return dataclasses.replace(seen, edited=hashlib.sha256(conf.encode()).hexdigest() != seen.conf)
 
     def _backup_age(self) -> float | None:
         """None: there is no backup, or nobody to ask."""
@@ -156,7 +167,7 @@ class Upgrade:
         self, entry: dict[str, Any], *names: str, more: Mapping[str, Entry] = MappingProxyType({})
     ) -> None:
         def switch(on: Any) -> None:
-            conf = config.foundationdb_conf(self._of_target(on))
+            conf = config.foundationdb_conf(self._of_version(model.short_name(on.name), self._target.version))
             conduct.install_files(on, "foundationdb", {config.CONF: File(conf), **more})
 
         conduct.on_all(names, switch)
@@ -165,9 +176,26 @@ class Upgrade:
         link = {config.CURRENT: Link(self._target.version)}
         conduct.on_all(names, lambda on: conduct.install_files(on, "foundationdb", link))
 
-    def _bounce(self, entry: dict[str, Any]) -> None:
-        entry |= parse_bounce(self._database.run(bounce_command(), "kill all processes", BOUNCE_SECONDS))
-        self._database.wait_for(self._all_back, BOUNCE_SECONDS, "all processes run the new version")
+    def _bounce(self, entry: dict[str, Any], *names: str) -> None:
+        """All processes; or, where an interrupted bounce has left some, those of these hosts alone."""
+        wanted = frozenset().union(*(self._target.endpoints[name] for name in names))
+        what = "all"
+        if wanted != self._target.everything:
+            there = {p.endpoint for p in status.processes(self._database.look())}
+            what = " ".join(sorted(wanted & there)) or what
+        entry |= parse_bounce(self._database.run(bounce_command(what), "kill the processes", BOUNCE_SECONDS))
+        late: frozenset[str] = wanted
+
+        def back(seen: Document | None) -> bool:
+            nonlocal late
+            late = wanted - {p.endpoint for p in status.processes(seen) if p.version == self._target.version}
+            return status.is_available(seen) and not late
+
+        try:
+            self._database.wait_for(back, BOUNCE_SECONDS, "all processes run the new version")
+        except Failure as failure:
+            lacking = [name for name in names if self._target.endpoints[name] & late]
+            raise Failure(f"{failure}; not yet: {', '.join(lacking) or 'the database is not available'}") from None
 
     def _all_back(self, seen: Document | None) -> bool:
         found = {p.endpoint: p.version for p in status.processes(seen)}
@@ -250,7 +278,7 @@ class Upgrade:
             conduct.run(on, exclusive(act), f"restart {unit}", seconds=120)
 
     def _move_backup_agents(self, on: Any) -> None:
-        host = self._of_target(on)
+        host = self._of_version(model.short_name(on.name), self._target.version)
         files = backup.files(host, seed_file(), authority())
         conduct.install_files(on, "backup", files)
         for unit in backup.agents(host.data):
@@ -320,10 +348,10 @@ class Upgrade:
         what = f"all processes run {self._target.version}"
         self._database.wait_for(self._all_back, seconds, what, version=self._target.version)
 
-    def _of_target(self, on: Any) -> Host:
-        """A host whose data name the target's version."""
-        host = {**self._servers, **self._clients}[model.short_name(on.name)]
-        return dataclasses.replace(host, data={**host.data, "fdb_version": self._target.version})
+    def _of_version(self, name: str, version: str) -> Host:
+        """A host whose data name a version."""
+        host = {**self._servers, **self._clients}[name]
+        return dataclasses.replace(host, data={**host.data, "fdb_version": version})
 
 
 def _workers(host: Host) -> list[tuple[str, str, str]]:
@@ -336,13 +364,15 @@ def _workers(host: Host) -> list[tuple[str, str, str]]:
     ]
 
 
-def bounce_command(seconds: int = 30) -> str:
-    """A shell command: all processes are killed; it prints within how many milliseconds of its own beginning a
+def bounce_command(what: str = "all", seconds: int = 30) -> str:
+    """A shell command: processes are killed; it prints within how many milliseconds of its own beginning a
     transaction could begin again.
+
+    :param what: addresses, all of which fdbcli must know, or it kills none
     """
     # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error. What is
     # asked in the same session goes out on the same connections, after it.
-    ask = fdbcli("kill; kill all; sleep 0.2; getversion", seconds=seconds)
+    ask = fdbcli(f"kill; kill {what}; sleep 0.2; getversion", seconds=seconds)
     return f"""{_CLOCK}
 seen=$({ask} 2>&1); ended=$(now)
 echo "$seen" | grep -q 'Attempted to kill\\|timeout reached' || {{ echo "$seen" >&2; exit 1; }}
@@ -391,11 +421,13 @@ def look_at_host(on: Any, is_server: bool) -> HostSeen:
 def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
     """What `ON_SERVERS` or `ON_CLIENTS` print, among other lines, with what the fact says."""
     found: dict[str, set[str]] = {"running": set(), "external": set(), "peer": set()}
-    free, workers = "0", []
+    free, workers, conf = "0", [], ""
     for line in lines:
         kind, _, rest = line.strip().partition(" ")
         if kind == "free":
             free = rest.strip()
+        elif kind == "conf":
+            conf = rest.partition(" ")[0]
         elif kind == "peer":
             found[kind].add(rest)
         elif kind == "worker" and (versions := re.findall(r"\d+\.\d+\.\d+", rest)):
@@ -410,5 +442,6 @@ def parse_host(installed: Installed, lines: list[str]) -> HostSeen:
         workers=tuple(workers),
         external=frozenset(found["external"]),
         free_bytes=int(free),
+        conf=conf,
         peers=frozenset(found["peer"]),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploys.foundationdb import plan, screen, status, upgrade
-from deploys.foundationdb.facts import Installed
+from deploys.foundationdb.facts import Installation, Installed
 from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Limits
 from deploys.foundationdb.upgrade import parse_host
@@ -429,9 +429,9 @@ def test_a_recovery_too_recent():
 
 def test_versions_mixed_by_somebody_else():
     odd = with_versions("7.3.75", OLD, OLD, OLD, OLD)
-    assert "processes run 7.3.75 and 7.3.77: a mixture" in refusals(seen(odd))
+    assert "processes run 7.3.75 (fdb1) and 7.3.77 (fdb2, fdb3, fdb4, fdb5): a mixture" in refusals(seen(odd))
     ahead = with_versions(NEW, OLD, OLD, OLD, OLD)
-    assert "some processes run 7.3.78 already, and no upgrade has made them" in refusals(seen(ahead))
+    assert "some processes run 7.3.78 (fdb1) already, and no upgrade has made them" in refusals(seen(ahead))
     assert actions(seen(ahead, **SWITCHED), target())[0] == "bounce"
 
 
@@ -519,3 +519,110 @@ def test_every_document_with_a_field_less_still_gives_a_screen():
             partial = copy.deepcopy(whole)
             del partial[section][key]
             assert screen.screen("lab", screen.summary(partial, LIMITS, {}, (), None))
+
+
+# --- the world has changed meanwhile
+
+
+def absent(doc: dict, *names: str) -> dict:
+    """Processes that the cluster does not know any more."""
+    gone = frozenset().union(*(ENDPOINTS[name] for name in names))
+    found = doc["cluster"]["processes"]
+    doc["cluster"]["processes"] = {key: each for key, each in found.items() if each["address"] not in gone}
+    return doc
+
+
+def without_host(what: Seen, name: str) -> Seen:
+    return dataclasses.replace(what, servers={n: host for n, host in what.servers.items() if n != name})
+
+
+def test_a_host_that_is_off_is_no_reason_to_bounce_the_others_again():
+    lost = seen(absent(with_versions(*ALL_NEW), "fdb3"), SWITCHED["servers"], client(OLD, NEW))
+    assert actions(without_host(lost, "fdb3"), target()) == ["take_library", "healthy"]
+
+
+def test_a_host_that_comes_back_as_it_was_is_switched_and_bounced_alone():
+    late = seen(with_versions(NEW, NEW, OLD, NEW, NEW), SWITCHED["servers"], DONE_CLIENT)
+    late = dataclasses.replace(late, servers={**late.servers, "fdb3": server(OLD, NEW)})
+    steps = plan.upgrade(late, target()).steps
+    assert [(step.action, step.arguments) for step in steps] == [
+        ("switch", ("fdb3",)),
+        ("bounce", ("fdb3",)),
+        ("healthy", ()),
+    ]
+
+
+def test_where_the_cluster_does_not_say_a_version_its_host_does():
+    """As of a process that has just started, and of one that the cluster does not know."""
+    for doc in (with_versions(NEW, NEW, "", NEW, NEW), absent(with_versions(*ALL_NEW), "fdb3")):
+        old = seen(doc, SWITCHED["servers"], DONE_CLIENT)
+        new = dataclasses.replace(SWITCHED["servers"], running=frozenset({NEW}))
+        back = dataclasses.replace(old, servers=dict.fromkeys(ENDPOINTS, new))
+        late = dataclasses.replace(back, servers={**back.servers, "fdb3": SWITCHED["servers"]})
+        assert plan.upgrade(late, target()).steps[0].arguments == ("fdb3",)
+        assert "bounce" not in actions(back, target())
+
+
+HOSTS = {next(iter(every)).partition(":")[0]: name for name, every in ENDPOINTS.items()} | {"192.0.2.36": "fdb6"}
+
+
+def with_stranger(endpoint: str, version: str = OLD, doc: dict | None = None) -> dict:
+    doc = doc or document("healthy")
+    found = doc["cluster"]["processes"]
+    found["stranger"] = {**copy.deepcopy(next(iter(found.values()))), "address": endpoint, "version": version}
+    return doc
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("192.0.2.36:4500", "put fdb6 into group spare, ./griddle fdb remove fdb6"),
+        ("192.0.2.33:4510", "`exclude 192.0.2.33:4510` in fdbcli"),
+        ("192.0.2.99:4500", "no host of the inventory has that address"),
+    ],
+)
+def test_a_process_that_the_inventory_does_not_have_is_refused(endpoint, expected):
+    said = refusals(seen(with_stranger(endpoint)), target(hosts=HOSTS))
+    assert expected in said and f"{endpoint} ({OLD})" in said and len(said.splitlines()) == 1
+    # Also where an upgrade was interrupted before its bounce; after that clients and gates come first.
+    assert expected in refusals(seen(with_stranger(endpoint), **SWITCHED), target(hosts=HOSTS))
+    bounced = with_stranger(endpoint, doc=with_versions(*ALL_NEW))
+    assert actions(seen(bounced, **SWITCHED), target(hosts=HOSTS)) == ["take_library", "healthy"]
+    wanted = dataclasses.replace(LIMITS, version=NEW)
+    (gate,) = [gate for gate in status.judge(bounced, wanted).gates if gate.name == "one version"]
+    assert gate.seen == f"{OLD} ({endpoint}), {NEW}"
+
+
+def test_foundationdb_conf_that_was_edited_is_written_anew_before_the_bounce():
+    edited = seen(**SWITCHED)
+    edited = dataclasses.replace(
+        edited, servers={**edited.servers, "fdb2": dataclasses.replace(edited.servers["fdb2"], edited=True)}
+    )
+    first = plan.upgrade(edited, target()).steps[0]
+    assert first.arguments == ("fdb2",) and "foundationdb.conf of fdb2 was another" in first.name
+    # What needs no restart is an apply's.
+    done = dataclasses.replace(edited, document=with_versions(*ALL_NEW), clients={})
+    assert actions(done, target()) == []
+
+
+def test_what_somebody_has_done_by_hand_is_named_with_what_to_do():
+    doc = document("healthy")
+    doc["cluster"]["maintenance_zone"] = "fdb2"
+    doc["cluster"]["database_lock_state"] = {"locked": True, "lock_id": "abc"}
+    process = next(p for p in doc["cluster"]["processes"].values() if p["address"] == "192.0.2.33:4500")
+    process["excluded"] = True
+    said = refusals(seen(doc), target(hosts=HOSTS)).splitlines()
+    assert [line.removeprefix("the cluster is not healthy: ") for line in said] == [
+        "no process excluded: 192.0.2.33:4500 (fdb3) (./griddle fdb remove what shall leave, or `include` it in "
+        "fdbcli)",
+        "no zone under maintenance: fdb2 (once that work is done: `maintenance off` in fdbcli)",
+        "database locked: true, by abc (a restore goes on by the same ./griddle fdb restore; "
+        "else `unlock` with that ID in fdbcli)",
+    ]
+
+
+def test_links_and_commands_of_somebody_elses_making_name_no_version():
+    lines = "current /usr/lib/foundationdb", "configured current"
+    found = Installation().process(list(lines))
+    assert (found.current, found.configured) == ("", "")
+    assert Installation().process(["current /opt/foundationdb/7.3.78/"]).current == NEW

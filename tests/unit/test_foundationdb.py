@@ -399,7 +399,7 @@ def test_processes_that_are_not_as_they_should_be():
     second["messages"] = [{"name": "io_error"}]
     failed = {gate.name: gate.seen for gate in status.judge(changed, limits()).failing}
     assert failed == {
-        "one version": "7.3.75, 7.3.77",
+        "one version": "7.3.75 (192.0.2.34:4500), 7.3.77",
         "no process excluded": first["address"],
         "no process messages": f"{second['address']} io_error",
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploys.foundationdb import config
+from deploys.foundationdb.facts import Installation
 from deploys.foundationdb.operations import unpack_command
 
 VERSION = "7.3.77"
@@ -79,3 +80,35 @@ def test_a_binary_that_does_not_run_here_is_not_put_in_place(root):
     done = unpack(packages(root, server="#!/bin/sh\necho illegal instruction >&2\nexit 132\n"))
     assert done.returncode == 132 and "illegal instruction" in done.stderr
     assert list((root / "opt").iterdir()) == []
+
+
+def releases(root: Path) -> list[str]:
+    """What the fact finds on this host."""
+    command = Installation().command()
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    return sorted(Installation().process(done.stdout.splitlines()).releases)
+
+
+def test_a_release_that_is_half_there_does_not_count_and_is_unpacked_again(root):
+    unpack(packages(root))
+    server = root / "opt" / VERSION / "sbin" / "fdbserver"
+    assert releases(root) == [VERSION]
+    sizes = server.parents[1] / "sizes"
+    for spoil in (lambda: server.write_text("#!"), server.unlink, lambda: sizes.write_text("")):
+        spoil()
+        assert releases(root) == []
+        assert unpack(packages(root)).returncode == 0
+        assert releases(root) == [VERSION]
+    sizes.unlink()  # as an earlier Griddle has unpacked it
+    assert releases(root) == [VERSION]
+
+
+def test_a_full_disk_leaves_what_is_there(root):
+    unpack(packages(root))
+    dpkg = root / "bin" / "dpkg-deb"
+    dpkg.write_text("#!/bin/sh\necho 'cannot copy extracted data: No space left on device' >&2; exit 2\n")
+    uploads = packages(root)
+    dpkg.chmod(0o755)
+    done = unpack(uploads)
+    assert done.returncode == 2 and "No space left" in done.stderr
+    assert releases(root) == [VERSION] and [path.name for path in (root / "opt").iterdir()] == [VERSION]

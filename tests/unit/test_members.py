@@ -175,6 +175,17 @@ def test_an_unhealthy_cluster_empties_nobody():
     assert "every coordinator reachable: 192.0.2.34:4500" in lost_another
 
 
+def test_what_is_wrong_with_the_host_that_leaves_alone_does_not_hinder_it():
+    """It missed an upgrade, and its disk fails."""
+    found = document(joined=6)
+    old = next(each for each in found["cluster"]["processes"].values() if each["address"] == f"{LEAVING}:4500")
+    old |= {"version": "7.3.75", "messages": [{"name": "io_error"}]}
+    assert actions(members.plan(seen(found), REPLACE))[0] == "exclude"
+    stay = (1, 2, 3, 5, 6)
+    other = Target(hosts(*stay), hosts(4), limits(*stay), 5, leave="fdb4")
+    assert "one version: 7.3.75 (192.0.2.35:4500), 7.3.77" in refusal(seen(found), other)
+
+
 def test_the_recovery_that_joining_costs_is_waited_for():
     found = document(joined=6)
     del found["cluster"]["data"]["state"]  # what data distribution says for half a minute: nothing
