@@ -5,7 +5,6 @@ what they were told is read back. The operator is killed on the way.
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -132,9 +131,9 @@ def test_killed_on_its_way_under_load_it_goes_on(
     steps = (f"stage {NEW}", "point fdb1", "bounce the processes", "store workers on", "gate: healthy")
     with clients(address) as told:
         for step in sampled(steps):
-            kill_at(lab, step)
+            lab.griddle_killed_at(step, "fdb", "upgrade", NEW)
         lab.griddle("fdb", "upgrade", NEW)
-    assert not told.failed and told.asked > 500, told
+    assert told.well_served, told
     assert lost(address, told) == [] and len(told.acknowledged) > 100
     document = seen(lab)
     assert document["healthy"] and document["versions"] == [NEW]
@@ -143,22 +142,10 @@ def test_killed_on_its_way_under_load_it_goes_on(
     done = [report for report in reports(lab)[earlier:] if report["outcome"] == "done"]
     assert not any(report["waits"]["failed"] or (report["probe"] or {}).get("failed") for report in done), done
     steps = [step["name"] for report in reports(lab)[earlier:] for step in report["steps"]]
-    begun = [step["name"] for step in reports(lab)[earlier + 1]["steps"]]
-    assert begun[0].startswith("stage") and begun[1].startswith("announce"), begun
+    for each in reports(lab)[earlier:]:  # what nobody feels comes before the announcement
+        names = [step["name"].split()[0] for step in each["steps"]]
+        assert "stage" not in names[names.index("announce") :] if "announce" in names else True, names
     assert sum(step.startswith("bounce") for step in steps) <= 2, steps
-
-
-def kill_at(lab: LabUnderTest, step: str) -> None:
-    """Start the upgrade and kill everything of it as soon as it says that it begins the step; or it has ended."""
-    run = subprocess.Popen(
-        lab.griddle_command("fdb", "upgrade", NEW), cwd=lab.checkout, text=True, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    for line in run.stderr:
-        if line.strip().startswith(step):
-            break
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
 
 
 def test_an_apply_does_not_go_back(lab: LabUnderTest) -> None:
@@ -172,9 +159,10 @@ def test_zone_by_zone_and_back_under_load(lab: LabUnderTest) -> None:
     address = lab.plan.virtual_ip
     with clients(address) as told:
         lab.griddle("fdb", "upgrade", OLD, "--rolling")
-    assert told.asked > 500 and not told.failed, told
+    assert told.well_served, told
     assert lost(address, told) == []
     last = reports(lab)[-1]
+    assert last["waits"]["failed"] == 0, last["waits"]
     zones = [step["name"] for step in last["steps"] if step["name"].startswith("restart the processes of")]
     assert len(zones) == 5 and all(step.get("gates") for step in last["steps"] if step["name"].startswith("gate"))
     document = seen(lab)
