@@ -59,6 +59,9 @@ systemctl restart 'griddle-backup-agent@*'
 """
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def aside(lab: LabUnderTest) -> Iterator[None]:
     """The database and its hosts on 7.3.77; as they are now once more when all has been tried."""
@@ -185,7 +188,6 @@ def kill_at(lab: LabUnderTest, step: str, seconds: float = 0, *options: str) -> 
     return came
 
 
-@pytest.mark.long
 def test_killed_at_every_step_it_goes_on(lab: LabUnderTest, old: None) -> None:
     earlier = len(reports(lab))
     with clients(lab.plan.virtual_ip) as told:
@@ -198,7 +200,6 @@ def test_killed_at_every_step_it_goes_on(lab: LabUnderTest, old: None) -> None:
     assert sum(step.startswith("bounce") for step in steps) <= 2, steps
 
 
-@pytest.mark.long
 def test_killed_in_the_middle_of_the_bounce_it_goes_on(lab: LabUnderTest, old: None) -> None:
     with clients(lab.plan.virtual_ip) as told:
         assert kill_at(lab, "bounce all processes", 0.7)
@@ -207,7 +208,6 @@ def test_killed_in_the_middle_of_the_bounce_it_goes_on(lab: LabUnderTest, old: N
     assert_done(lab)
 
 
-@pytest.mark.long
 def test_a_host_is_lost_and_processes_end_around_the_bounce(lab: LabUnderTest, old: None) -> None:
     """The kill may have gone out before the operator was killed; either way what is there comes back new."""
     assert kill_at(lab, "bounce all processes")
@@ -222,7 +222,6 @@ def test_a_host_is_lost_and_processes_end_around_the_bounce(lab: LabUnderTest, o
     assert_done(lab)
 
 
-@pytest.mark.long
 def test_given_up_before_the_bounce(lab: LabUnderTest, old: None) -> None:
     with clients(lab.plan.virtual_ip) as told:
         assert kill_at(lab, "bounce all processes")
@@ -281,7 +280,6 @@ def stranger(lab: LabUnderTest, directory: Path) -> Iterator[list[str]]:
         everywhere(lab, SERVERS, "systemctl reload-or-restart griddle-firewall")
 
 
-@pytest.mark.long
 def test_a_stranger_with_the_old_library_is_named_and_can_be_cut_off(
     lab: LabUnderTest, old: None, tmp_path: Path
 ) -> None:
