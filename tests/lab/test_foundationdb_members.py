@@ -21,6 +21,8 @@ from ops.authority import Authority
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest, report
 from tests.lab.test_foundationdb import APPLY, SERVERS, await_health, fdbcli, status
 
+BEARABLE_SECONDS = 8
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(lab: LabUnderTest) -> None:
@@ -238,7 +240,10 @@ def test_the_whole_database_is_destroyed_and_restored_byte_for_byte(lab: LabUnde
     with watched(lab) as answers:
         lab.griddle(*restore, "--replace")  # what a service may have written meanwhile
     assert digest(lab) == before
-    assert 503 in answers and ready(lab) == 200
+    assert ready(lab) == 200
+    # Little to restore is there again before requests, and /readyz with them, have given up waiting.
+    locked = sum(step["seconds"] for step in report(lab)["steps"] if step["name"].startswith("wait until it is"))
+    assert 503 in answers or locked < BEARABLE_SECONDS, (answers, locked)
     assert lab.ssh("app1", "pgrep -f 'services[.]store' | sort").stdout == workers, "workers were restarted"
     refused = lab.griddle(*restore, check=False)
     assert refused.returncode == 2 and "the database is not empty" in refused.stderr
