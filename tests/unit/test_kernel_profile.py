@@ -1,5 +1,6 @@
 """The script that applies a kernel profile, on a made-up /proc and /sys."""
 
+import resource
 import subprocess
 from pathlib import Path
 
@@ -105,6 +106,25 @@ def test_parameters_are_set_read_back_and_given_back(tmp_path):
     assert machine.run("apply", *profile[1:]) == fine | {"/proc/sys/net/core/somaxconn": "set"}
     assert somaxconn.read_text() == "128\n"
     assert machine.run("check", *profile[1:]) == fine
+
+
+def test_a_check_costs_no_more_than_its_settings(tmp_path):
+    """Every apply makes one on every host: time grows with the profile, not with its square (a minute, then)."""
+    machine = Machine(tmp_path, "0-3")
+    profile = [f"sysctl net.core.key{number} 1" for number in range(25)]
+    for line in profile:
+        machine.file("proc/sys/" + line.split()[1].replace(".", "/"), "0")
+    machine.run("apply", *profile)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert set(machine.run("check", *profile).values()) == {"ok"}
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+def test_a_host_whose_interfaces_have_no_device_has_no_receive_work(tmp_path):
+    machine = Machine(tmp_path, "0-3")
+    (machine.root / "sys/class/net/eth0/device").unlink()
+    assert machine.run("check", "network rps all") == {"network.rps": "refused"}
 
 
 def test_a_parameter_that_is_empty_is_not_zero(tmp_path):
