@@ -103,7 +103,7 @@ end
 -- it may still be done.
 function M.balance()
     local ctx = ngx.ctx
-    local tried, front = ctx.tried, nil
+    local tried, front = ctx.tried
     if not tried then
         tried = {}
         ctx.tried = tried

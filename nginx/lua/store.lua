@@ -102,7 +102,8 @@ end
 -- While an operation on the store is announced: asks again and again until the longer time is over.
 local function read_patiently(wait_ms, ...)
     local deadline = now() + wait_ms / 1000
-    local left_ms, status, answered_by, body = wait_ms, nil, nil, nil
+    local left_ms = wait_ms
+    local status, answered_by, body
     waiting = waiting + 1
     repeat
         status, answered_by, body = read_within(left_ms, ...)
