@@ -8,6 +8,7 @@ very wheels) and manifest.json; deploys/app/files/install-release unpacks it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ from pathlib import Path
 from ops import wheels
 from ops.files import write_durably
 from ops.paths import RELEASES, ROOT
-from ops.progress import say
+from ops.progress import say, step
 
 _LAYOUT = 1  # of the archive; part of the version
 
@@ -28,6 +29,14 @@ _LAYOUT = 1  # of the archive; part of the version
 def build() -> str:
     """Builds the release unless it is there, makes it current, and returns its version."""
     sources, version = _sources(ROOT), of_checkout()
+    RELEASES.mkdir(parents=True, exist_ok=True)
+    with (RELEASES / ".lock").open("w") as lock:
+        with step("release: waiting for another build of this checkout's", quiet_seconds=1):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return _built(sources, version)
+
+
+def _built(sources: Mapping[str, bytes], version: str) -> str:
     directory = RELEASES / version
     if (directory / "manifest.json").is_file():
         _point_current_to(version)

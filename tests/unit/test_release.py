@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,15 @@ def test_what_was_built_before_the_checkout_changed_is_not_applied(
     assert releases.resolve_present(first).name == first
     release.build()
     assert releases.resolve_present("current").name != first
+
+
+def test_two_builds_at_once_wait_for_each_other(checkout: Path) -> None:
+    release.RELEASES.mkdir()
+    with ThreadPoolExecutor() as pool, (release.RELEASES / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build = pool.submit(release.build)
+        with pytest.raises(TimeoutError):
+            build.result(0.5)
+        assert [path.name for path in release.RELEASES.iterdir()] == [".lock"]
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert build.result(30) == release.of_checkout()
