@@ -67,6 +67,10 @@ def _limited(key: str) -> Form:
     return whole(*LIMITS[key])
 
 
+def _is_interval(value: object) -> bool:
+    return type(value) is int and 50 <= value <= 5000 and value % 10 == 0
+
+
 def _networks(least: int) -> ListOf:
     return ListOf(
         NETWORK, "a list of networks such as ['10.0.0.0/8']" + (", at least one" if least else ""), least
@@ -120,6 +124,8 @@ SETTINGS: dict[str, Setting] = {
     # --- proxy
     "proxy_virtual_ip": Setting(ADDRESS),
     "proxy_interface": Setting(or_empty(text(r"[!-.0-~]{1,15}", "a network interface"), "by the address"), HOST),
+    # VRRP's unit is a hundredth of a second; lost are three intervals and a part of one
+    "proxy_advert_ms": Setting(Form("a multiple of 10 from 50 to 5000", _is_interval)),
     "proxy_port": Setting(PORT),
     "proxy_lane": Setting(one_of("direct", "wsgi")),
     "proxy_lane_override": Setting(YES_OR_NO),

@@ -43,6 +43,7 @@ app_keep_releases = 3  # the newest ones that stay on a host, beside those in us
 # --- proxy
 proxy_virtual_ip = ""  # an unused address in the proxies' network
 proxy_interface = ""  # that the virtual address is added to; empty: the one that has the host's address
+proxy_advert_ms = 200  # how often the address's holder says so; silent for 3.3 times that, it has lost the address
 proxy_port = 80  # of the virtual address and of every proxy
 proxy_lane = "direct"  # lane of hot reads; wsgi: by way of the Python front
 proxy_lane_override = False  # honour a request's own X-Lane header

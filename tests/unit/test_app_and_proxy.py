@@ -163,6 +163,7 @@ def test_the_proxies_share_one_address_and_prefer_the_first(cluster: model.Clust
         texts[host.name] = file.data.decode()
     one, two = texts["proxy1"], texts["proxy2"]
     assert "priority 200" in one and "priority 190" in two
+    assert "advert_int 0.20\n" in one and "advert_int 0.20\n" in two
     router = f"virtual_router_id {proxy.router_id(cluster.data['proxy_virtual_ip'])}"
     assert router in one and router in two
     assert cluster.hosts["proxy2"].address in one.partition("unicast_peer")[2]
