@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Two processes, see tests/conftest.py: lab tests mostly wait, and unit tests are done beside them.
-SIDE_BY_SIDE = ("-n", "2")
+# Two processes, each with a lab first; tests/conftest.py has the order.
+SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")
 
 
 def command(checkout: Path, arguments: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 `--long` adds the tests that are marked `long`, the proofs which take minutes each, and has tests that sample take
 every point. `--no-skip` is for a machine that should run all of them. A run of everything has two processes
-(ops/testing.py): one for the lab, one for the rest.
+(ops/testing.py): each begins with a lab, and then does what is left.
 """
 
 from __future__ import annotations
@@ -10,8 +10,31 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Of tests/lab, those that share no lab: they take their turn where unit tests are done.
-APART = ("test_hosts.py", "test_keepalived.py", "test_losses.py", "test_network.py")
+# The labs that tests share, by engine: of `auto` it is the one that this machine has packages for. The first of a
+# lab's files finds it bare, each other takes it as it is.
+LABS = {
+    "auto": (
+        "test_deploy.py", "test_backup_store.py", "test_fdb_minor.py", "test_fdb_upgrade.py", "test_fdb_world.py",
+        "test_foundationdb.py", "test_foundationdb_members.py", "test_status.py",
+    ),
+    "etcd": (
+        "test_conduct.py", "test_etcd.py", "test_etcd_alarm.py", "test_firewall.py", "test_metrics.py",
+        "test_operators.py", "test_seeing.py", "test_seeing_board.py",
+    ),
+}  # fmt: skip
+_ENGINE = {f"tests/lab/{name}": engine for engine, names in LABS.items() for name in names}
+_ORDER = list(_ENGINE)
+
+
+def lab_of(nodeid: str) -> str | None:
+    """The engine of the lab that a test shares with others; None where it shares none."""
+    return _ENGINE.get(nodeid.partition("::")[0])
+
+
+def turn(item: pytest.Item) -> tuple[int, bool]:
+    """The labs take longest: each has a process from the beginning, and shorter ones fill in at the end."""
+    path = item.nodeid.partition("::")[0]
+    return _ORDER.index(path) if path in _ENGINE else len(_ORDER), not path.startswith("tests/lab/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=turn)
     if config.getoption("--long"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
@@ -46,15 +70,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"{report.nodeid}: {str(reason).removeprefix('Skipped: ')}")
 
 
-class LabBesideTheRest(LoadScopeScheduling):
-    """All tests of the shared lab in one process; all others in the other, those that boot hosts at its end."""
+class LabsBesideTheRest(LoadScopeScheduling):
+    """A process has the tests of one shared lab, or of one file: what comes next is for whichever is free."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        if not path.startswith("tests/lab/"):
-            return "rest"
-        return "apart" if path.removeprefix("tests/lab/") in APART else "lab"
+        return lab_of(nodeid) or nodeid.partition("::")[0]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LabBesideTheRest:
-    return LabBesideTheRest(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LabsBesideTheRest:
+    return LabsBesideTheRest(config, log)

@@ -19,6 +19,7 @@ import pytest
 from deploys import lock, shell
 from ops import lab as ops_lab
 from ops.lab.plan import LabPlan
+from tests.conftest import lab_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _COPIES = CHECKOUT / ".griddle" / "tests"
@@ -26,13 +27,6 @@ _NOT_COPIED = shutil.ignore_patterns(".git", ".griddle", ".venv", "__pycache__",
 
 Completed = subprocess.CompletedProcess[str]
 HANGS_SECONDS = 300  # what has not come by then, however busy the machine is, does not come
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The shared lab begins bare, and test_deploy.py is about that: of the lab's tests it comes first."""
-    here = Path(__file__).parent
-    items.sort(key=lambda item: (here in item.path.parents, item.path.name != "test_deploy.py"))
 
 
 @pytest.fixture(scope="session")
@@ -163,9 +157,9 @@ def held_by_another(lab: LabUnderTest) -> Iterator[str]:
         everywhere(lock.give_back("ada"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_lab() -> Iterator[Callable[[str], LabUnderTest]]:
-    """Makes a copy of the checkout whose lab is taken down at the end; nothing is booted yet."""
+    """Makes a copy of the checkout whose lab is taken down after the last lab test; nothing is booted yet."""
     if reason := ops_lab.unavailable():
         pytest.skip(f"containers cannot run here: {reason}")
     made = []
@@ -179,12 +173,28 @@ def make_lab() -> Iterator[Callable[[str], LabUnderTest]]:
         lab.remove()
 
 
-@pytest.fixture(scope="session")
-def lab(make_lab: Callable[[str], LabUnderTest]) -> LabUnderTest:
-    """The lab that the deploy's tests share: booted and bare at first, with FoundationDB where it resolves."""
-    booted = make_lab("shared")
-    # With TLS, which a database is created with: the stricter of the two.
-    values = booted.checkout / "inventory" / "group_data" / "lab.py"
-    values.write_text(f"{values.read_text()}fdb_tls = True\n")
-    booted.griddle("up", "--bare")
-    return booted
+@pytest.fixture(scope="package")
+def booted(make_lab: Callable[[str], LabUnderTest]) -> Callable[[str], LabUnderTest]:
+    """The shared lab of an engine: bare at first, and of two the other one is taken down."""
+    labs: dict[str, LabUnderTest] = {}
+
+    def boot(engine: str) -> LabUnderTest:
+        if engine not in labs:
+            for other in labs.values():
+                other.griddle("down")
+            lab = labs[engine] = make_lab(f"shared-{engine}")
+            # With TLS, which a database is created with: the stricter of the two.
+            values = lab.checkout / "inventory" / "group_data" / "lab.py"
+            values.write_text(f"{values.read_text()}fdb_tls = True\n")
+            lab.griddle("up", "--bare", "--store", engine)
+        return labs[engine]
+
+    return boot
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest, booted: Callable[[str], LabUnderTest]) -> LabUnderTest:
+    """The lab that a file's tests share with others (tests/conftest.py)."""
+    engine = lab_of(request.node.nodeid)
+    assert engine, f"{request.node.nodeid} is in none of LABS"
+    return booted(engine)

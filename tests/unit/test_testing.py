@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import APART, LabBesideTheRest
+from tests.conftest import LABS, LabsBesideTheRest
 
 TESTS = """
 import pytest
@@ -20,14 +20,20 @@ def test_needs_a_compiler(): pass
 """
 
 
-def test_what_shares_no_lab_is_apart():
-    lab = Path(__file__).parents[1] / "lab"
-    own = {path.name for path in lab.glob("test_*.py") if not re.search(r"\blab: LabUnderTest", path.read_text())}
-    assert set(APART) == own
-    scope = {name: LabBesideTheRest._split_scope(None, f"tests/lab/{name}::test_it[x::y]") for name in APART}
-    assert set(scope.values()) == {"apart"}
-    assert LabBesideTheRest._split_scope(None, "tests/lab/test_deploy.py::test_it") == "lab"
-    assert LabBesideTheRest._split_scope(None, "tests/unit/test_it.py::test_it") == "rest"
+def test_each_file_that_shares_a_lab_says_which():
+    here = Path(__file__).parents[1] / "lab"
+    sharing = {path.name for path in here.glob("test_*.py") if re.search(r"\blab: LabUnderTest", path.read_text())}
+    assert sorted(name for names in LABS.values() for name in names) == sorted(sharing)
+
+
+def test_labs_have_a_process_each_and_what_shares_none_fills_in_by_files():
+    scopes = {
+        "tests/lab/test_deploy.py::test_it[x::y]": "auto",
+        "tests/lab/test_metrics.py::test_it": "etcd",
+        "tests/lab/test_hosts.py::test_it": "tests/lab/test_hosts.py",
+        "tests/unit/test_metrics.py::test_it": "tests/unit/test_metrics.py",
+    }
+    assert {each: LabsBesideTheRest._split_scope(None, each) for each in scopes} == scopes
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])
