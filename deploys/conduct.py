@@ -234,9 +234,7 @@ def _felt(document: Mapping[str, Any], report: Report) -> Iterator[None]:
         report.document["waits"] = probe.added_up(filter(None, answers.values()), document["started"])
 
 
-def _take_steps(
-    verb: Verb, report: Report, announce: Callable[[], None], looked: tuple[Any, Plan] | None
-) -> None:
+def _take_steps(verb: Verb, report: Report, announce: Callable[[], None], looked: tuple[Any, Plan] | None) -> None:
     """Until nothing is left.
 
     :param announce: called before the first step that somebody may feel, where the operation is not announced yet
@@ -310,9 +308,7 @@ def hosts(names: Iterable[str]) -> list[PyinfraHost]:
     return [each for each in inventory if model.short_name(each.name) in wanted and each.connected]
 
 
-def on_all(
-    names: Iterable[str], act: Callable[[PyinfraHost], Any], at_once: int | None = None
-) -> dict[str, Any]:
+def on_all(names: Iterable[str], act: Callable[[PyinfraHost], Any], at_once: int | None = None) -> dict[str, Any]:
     """Do it on hosts at once; {host: result}. The first failure is raised after all have ended.
 
     :param at_once: on so many at most; after a failure it begins on no other

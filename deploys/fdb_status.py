@@ -1,6 +1,6 @@
 """FoundationDB on one screen, also while it is down; `./griddle fdb status` runs this. It changes nothing.
 
-    pyinfra --fail-percent 100 -y inventory/prod.py deploys/fdb_status.py
+pyinfra --fail-percent 100 -y inventory/prod.py deploys/fdb_status.py
 """
 
 from deploys.conduct import conducts

@@ -192,9 +192,7 @@ def running_unit(
     preview.note_acts(acts)
     for name, act in acts.items():
         gate = gates.get(name)
-        command = units.act_command(
-            name, act.verb, inputs, block=block, ready=gate, ready_seconds=ready_seconds
-        )
+        command = units.act_command(name, act.verb, inputs, block=block, ready=gate, ready_seconds=ready_seconds)
         yield from checked(command, f"{name}: {act.verb}", timeout=ready_seconds + 120)
     if not acts:
         host.noop("running with the present inputs")

@@ -169,6 +169,7 @@ def _measure(
     cores: Sequence[int],
 ) -> report.Round:  # fmt: skip
     """One round of one path. `cores`: the path's, the load's, the database's."""
+
     def used() -> dict[str, int]:
         return running.cpu_ns() | {"database": cpu_ns(server.process.pid) if server else 0}
 

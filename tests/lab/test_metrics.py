@@ -44,9 +44,7 @@ def await_values(lab: LabUnderTest, expression: str, expected: dict[str, float])
 def test_a_counter_sent_on_each_host_arrives_under_its_own_name_and_labels(lab, every) -> None:
     for number, host in enumerate(every, 1):
         count(lab, host, "griddle.test.sent;lane=direct", number)
-    await_values(
-        lab, 'griddle_test_sent{lane="direct"}', {host: number for number, host in enumerate(every, 1)}
-    )
+    await_values(lab, 'griddle_test_sent{lane="direct"}', {host: number for number, host in enumerate(every, 1)})
 
 
 def test_hosts_report_their_own_health(lab: LabUnderTest, every: list[str]) -> None:

@@ -33,9 +33,7 @@ def test_members_that_the_inventory_does_not_have_are_refused_before_anything_is
 
 
 def test_another_run_in_progress_is_named_before_anything_is_done(fake, held):
-    done = fake(
-        "deploys/fdb_backup.py", "--data", "backup=now", store_engine="fdb", **DATA, responses={"*": held}
-    )
+    done = fake("deploys/fdb_backup.py", "--data", "backup=now", store_engine="fdb", **DATA, responses={"*": held})
     assert done.returncode == 2 and done.operations == []
     assert "another run is changing the cluster: fdb replace, by ada@desk (pid 7) since 2026-01-01" in done.output
 

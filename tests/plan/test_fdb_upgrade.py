@@ -1,6 +1,5 @@
 """`fdb upgrade` on fake hosts: what a dry run says, and that a refusal ends with 2 before anything is done."""
 
-
 import pytest
 
 from tests.plan.test_foundationdb import DATA, status

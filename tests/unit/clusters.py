@@ -17,9 +17,7 @@ HOSTS = {
 def cluster(without: tuple[str, ...] = (), also: dict[str, str] | None = None, **overrides: Any) -> model.Cluster:
     """The usual cluster in 192.0.2.0/24, less the named hosts; `also`: {group: one more of its hosts}."""
     names = {
-        group: [
-            (name, {"address": f"192.0.2.{octet}"}) for name, octet in hosts.items() if name not in without
-        ]
+        group: [(name, {"address": f"192.0.2.{octet}"}) for name, octet in hosts.items() if name not in without]
         for group, hosts in HOSTS.items()
     }
     for group, name in (also or {}).items():

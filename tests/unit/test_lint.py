@@ -30,8 +30,9 @@ def finds_nothing(*command: str, given: str | None = None) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_ruff() -> None:
-    finds_nothing(sys.executable, "-m", "ruff", "check", "--no-cache", ".")
+@pytest.mark.parametrize("verb", ["check", "format --check"])
+def test_ruff(verb: str) -> None:
+    finds_nothing(sys.executable, "-m", "ruff", *verb.split(), "--no-cache", ".")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -241,7 +241,6 @@ def test_moving_coordinators_ends_with_health():
     assert actions(members.plan(seen(document(joined=6)), named)) == ["coordinators", "seeds_follow", "healthy"]
 
 
-
 def test_coordinators_that_answer_stay():
     auto = Target(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5, choose=("auto",))
     assert actions(members.plan(seen(document(joined=6)), auto)) == []
@@ -251,9 +250,7 @@ def test_coordinators_that_answer_stay():
 
 
 def test_coordinators_are_those_that_were_named():
-    named = Target(
-        hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2), 5, choose=("fdb2", "fdb3", "fdb4", "fdb5", "fdb6")
-    )
+    named = Target(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2), 5, choose=("fdb2", "fdb3", "fdb4", "fdb5", "fdb6"))
     (step, _) = members.plan(seen(document(joined=6)), named).steps
     assert step.arguments == tuple(f"192.0.2.{30 + number}:4500" for number in (2, 3, 4, 5, 6))
     assert "fdb6 does not serve" in refusal(seen(document()), named)

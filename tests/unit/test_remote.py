@@ -164,7 +164,7 @@ def test_the_gateway_asks_the_next_member(server, tmp_path):
         "    if on.name == 'app9': raise remote.Unreachable('app9: cut')\n"
         "    return ask(on, *a, **k)\n"
         "remote.ask = asked\n"
-        'say(f"ANSWER {Gateway([Away, host], 1).call(\'x\', {})}")'
+        "say(f\"ANSWER {Gateway([Away, host], 1).call('x', {})}\")"
     )
     code, output = run(server, tmp_path, does)
     assert code == 0 and "ANSWER {}" in output, output

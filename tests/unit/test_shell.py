@@ -94,7 +94,7 @@ def test_nothing_reaches_hosts_or_the_cluster_but_in_these_ways():
         text = path.read_text()
         if re.search(r"\.run_shell_command[(,]", text):
             assert "StringCommand(shell.command(" in text and 'StringCommand("sh"' not in text, path
-        assert not re.search(r'ssh_target\(\w+\), (?!shell)\w', text), path
+        assert not re.search(r"ssh_target\(\w+\), (?!shell)\w", text), path
         outside = {"ops/artifacts.py", "ops/marks.py"}  # packages from their vendor, the operator's webhook
         if str(path.relative_to(ROOT)) not in outside:
             assert "request.urlopen" not in text, path

@@ -16,9 +16,7 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def client(tmp_path, monkeypatch):
     with sshd(tmp_path) as server, paramiko.SSHClient() as ssh:
         ssh.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-        ssh.connect(
-            "127.0.0.1", server.port, key_filename=str(server.key), allow_agent=False, look_for_keys=False
-        )
+        ssh.connect("127.0.0.1", server.port, key_filename=str(server.key), allow_agent=False, look_for_keys=False)
         yield ssh.open_sftp()
 
 
