@@ -10,10 +10,10 @@ from pyinfra import config
 from pyinfra.api import util
 from pyinfra.api.exceptions import PyinfraError
 
-from deploys import shell
-from deploys.check import refuse_bad_words
-from deploys.preview import say_with_pyinfra
-from deploys.remote import tend_connections
+from cluster.check import refuse_bad_words
+from deploys.framework import shell
+from deploys.framework.preview import say_with_pyinfra
+from deploys.framework.remote import tend_connections
 
 # Without this a failed or unreachable host drops out under `-y` and the others go on.
 config.FAIL_PERCENT = 0

@@ -6,21 +6,21 @@ nothing starts on any host before everything above it is done on all hosts.
     pyinfra inventory/prod.py deploys/all.py --data component=proxy       # one component alone
 """
 
+from cluster.model import cluster
 from deploys.agent import deploy as agent
 from deploys.app import deploy as app
 from deploys.backup import deploy as backup
 from deploys.base import deploy as base
-from deploys.component import component
+from deploys.conductor.locking import locked
+from deploys.conductor.marking import marked
 from deploys.etcd import deploy as etcd
 from deploys.firewall import deploy as firewall
 from deploys.foundationdb import deploy as foundationdb
-from deploys.gates import barrier
-from deploys.locking import locked
-from deploys.marking import marked
+from deploys.framework.component import component
+from deploys.framework.gates import barrier
 from deploys.metrics import deploy as metrics
-from deploys.model import cluster
 from deploys.proxy import deploy as proxy
-from deploys.smoke import smoke
+from deploys.smoke.deploy import smoke
 
 marked("deploy")
 locked()

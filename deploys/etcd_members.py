@@ -10,15 +10,15 @@ Afterwards an apply of deploys/all.py makes what follows the members follow: ser
 
 from pyinfra import host
 
+from cluster.model import this_host
 from deploys.base import deploy as base
-from deploys.component import component
-from deploys.conduct import conducted, conducts, planned
+from deploys.conductor.conduct import conducted, conducts, planned
+from deploys.conductor.locking import locked
 from deploys.etcd import deploy as etcd
 from deploys.etcd.membership import Membership
 from deploys.firewall import deploy as firewall
-from deploys.gates import barrier
-from deploys.locking import locked
-from deploys.model import this_host
+from deploys.framework.component import component
+from deploys.framework.gates import barrier
 
 join, leave = (
     tuple(name for name in str(host.data.get(key) or "").split(",") if name) for key in ("etcd_join", "etcd_leave")

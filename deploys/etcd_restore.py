@@ -10,13 +10,13 @@ deploys/all.py makes what follows the members follow.
 from pyinfra import host
 
 from deploys.base import deploy as base
-from deploys.component import component
-from deploys.conduct import conducted, conducts, planned
+from deploys.conductor.conduct import conducted, conducts, planned
+from deploys.conductor.locking import locked
 from deploys.etcd import deploy as etcd
 from deploys.etcd.restore import Restore
 from deploys.firewall import deploy as firewall
-from deploys.gates import barrier
-from deploys.locking import locked
+from deploys.framework.component import component
+from deploys.framework.gates import barrier
 
 wanted = str(host.data.get("etcd_snapshot") or "")
 title = f"etcd restore {wanted}".strip()

@@ -6,8 +6,8 @@ pyinfra inventory/prod.py deploys/fdb_backup.py --data backup=now       # or ver
 from pyinfra import host
 
 from deploys.backup.verbs import BackupNow, Verify
-from deploys.conduct import conducted, conducts
-from deploys.locking import locked
+from deploys.conductor.conduct import conducted, conducts
+from deploys.conductor.locking import locked
 
 chosen = {"now": BackupNow, "verify": Verify}[host.data.get("backup", "now")]
 locked(chosen.title)

@@ -10,15 +10,15 @@ The inventory is edited first: who joins is in group fdb, who leaves in group sp
 
 from pyinfra import host
 
+from cluster.model import this_host
 from deploys.base import deploy as base
-from deploys.component import component
-from deploys.conduct import announced, conducted, conducts, planned
+from deploys.conductor.conduct import announced, conducted, conducts, planned
+from deploys.conductor.locking import locked
 from deploys.firewall import deploy as firewall
 from deploys.foundationdb import deploy as foundationdb
 from deploys.foundationdb.membership import Membership
-from deploys.gates import barrier
-from deploys.locking import locked
-from deploys.model import this_host
+from deploys.framework.component import component
+from deploys.framework.gates import barrier
 
 join, leave = (host.data.get(key) or "" for key in ("join", "leave"))
 chosen = tuple(name for name in (host.data.get("coordinators") or "").split(",") if name)

@@ -8,8 +8,8 @@ from pyinfra import host
 
 from deploys.backup.plan import Target
 from deploys.backup.verbs import Restore
-from deploys.conduct import conducted, conducts
-from deploys.locking import locked
+from deploys.conductor.conduct import conducted, conducts
+from deploys.conductor.locking import locked
 
 version, at = host.data.get("to_version"), host.data.get("to_time")
 verb = Restore(Target(version=version, at=at, replace=bool(host.data.get("replace_data"))))

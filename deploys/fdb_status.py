@@ -3,7 +3,7 @@
 pyinfra --fail-percent 100 -y inventory/prod.py deploys/fdb_status.py
 """
 
-from deploys.conduct import conducts
+from deploys.conductor.conduct import conducts
 from deploys.foundationdb.look import shown
 
 if conducts("fdb", "apps"):

@@ -4,10 +4,10 @@ pyinfra inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78
 pyinfra --dry inventory/prod.py deploys/fdb_upgrade.py --data fdb_version=7.3.78      # the plan alone
 """
 
-from deploys.conduct import conducted, conducts
+from cluster.model import cluster
+from deploys.conductor.conduct import conducted, conducts
+from deploys.conductor.locking import locked
 from deploys.foundationdb.upgrade import Upgrade
-from deploys.locking import locked
-from deploys.model import cluster
 
 data = cluster().data
 locked(f"fdb upgrade {data['fdb_version']}")

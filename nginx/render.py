@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deploys.render import render
+from deploys.framework.render import render
 
 FOLDER = Path(__file__).parent
 CONFIG_JSON = "../griddle/griddle.json"  # from /etc/nginx

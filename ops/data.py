@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploys.model import Cluster
-from deploys.settings import CLUSTER, HOST, RUN, SETTINGS, defaults
+from cluster.data import CLUSTER, HOST, RUN, SETTINGS, defaults
+from cluster.model import Cluster
 from ops import hosts
 
 SCOPES = {CLUSTER: "one for the cluster", HOST: "each host's own", RUN: "of one run, by --data"}
@@ -70,7 +70,7 @@ def markdown() -> Iterator[str]:
     yield "# Data"
     yield ""
     yield (
-        "Every key of `inventory/group_data` and of hosts: made from `deploys/settings.py` (what a key takes) and "
+        "Every key of `inventory/group_data` and of hosts: made from `cluster/data.py` (what a key takes) and "
         "`inventory/group_data` (defaults, meanings). `./griddle data --inventory FILE` adds a cluster's values. "
         "What does not fit is refused before any host is touched. On the command line, text that looks like a "
         "number needs quotes of its own: `--data 'cluster_name=\"7\"'`."

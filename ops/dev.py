@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from cluster.errors import UserError
+from cluster.paths import ROOT, STATE
+from cluster.progress import say
 from nginx.render import NginxValues, lua_files, nginx_conf
-from ops.errors import UserError
-from ops.paths import ROOT, STATE
 from ops.process import die_with_parent
-from ops.progress import say
 
 PORT = 8080
 PROFILES = 1000

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deploys import model, shell
-from deploys.model import Cluster, Host
-from ops.errors import UserError
-from ops.paths import ROOT
+from cluster import model
+from cluster.errors import UserError
+from cluster.model import Cluster, Host
+from cluster.paths import ROOT
+from deploys.framework import shell
 
 LAB = ROOT / "inventory" / "lab.py"
 CONNECT_SECONDS = 5

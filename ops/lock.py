@@ -1,14 +1,15 @@
-"""The cluster's lock (deploys/lock.py), for a command that is made of several applies: by OpenSSH."""
+"""The cluster's lock (deploys/conductor/lock.py), for a command that is made of several applies: by OpenSSH."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploys import lock, shell
-from deploys.model import Cluster
+from cluster.errors import Failure
+from cluster.model import Cluster
+from deploys.conductor import lock
+from deploys.framework import shell
 from ops import hosts
-from ops.errors import Failure
 
 _ASK_SECONDS = 10
 

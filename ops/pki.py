@@ -20,13 +20,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.errors import Failure, UserError
+from cluster.files import locked, write_durably
+from cluster.paths import CLUSTERS, ROOT
+from cluster.pki.authority import Authority, Pair
+from cluster.progress import say
 from ops import hosts, lock, pki_copy
-from ops.authority import Authority, Pair
-from ops.errors import Failure, UserError
-from ops.files import locked, write_durably
-from ops.paths import CLUSTERS, ROOT
 from ops.process import die_with_parent, pyinfra
-from ops.progress import say
 
 __all__ = ["Authority", "Pair", "export", "import_", "rotate", "show"]
 

@@ -19,9 +19,9 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from ops import ca_state
-from ops.ca_state import State
-from ops.errors import UserError
+from cluster.errors import UserError
+from cluster.pki import ca_state
+from cluster.pki.ca_state import State
 
 _FORMAT = "griddle pki 1"
 _SEALED = f"{_FORMAT}, sealed: scrypt 2^17 8 1, fernet"

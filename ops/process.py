@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.errors import Failure
+from cluster.errors import Failure
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 

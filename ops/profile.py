@@ -13,10 +13,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploys.model import Host
+from cluster.errors import Failure, UserError
+from cluster.model import Host
+from cluster.progress import say, step
 from ops import hosts
-from ops.errors import Failure, UserError
-from ops.progress import say, step
 
 FLAMEGRAPH = Path("/usr/share/perl5/Devel/NYTProf/flamegraph.pl")
 GROUPS = {"front": "apps", "store": "apps", "feed": "apps", "proxy": "proxies"}

@@ -22,11 +22,11 @@ from typing import Any
 
 import click
 
-from deploys.model import GROUPS, Cluster, Host
-from deploys.shell import CURL
+from cluster.errors import Failure
+from cluster.model import GROUPS, Cluster, Host
+from cluster.table import padded
+from deploys.framework.shell import CURL
 from ops import hosts
-from ops.errors import Failure
-from ops.table import padded
 
 STORE_SECONDS = 2.4  # by default: with the start of Python it is under three in all
 SILENT_SECONDS = 15.0  # a host that was not heard for longer has no working daemon, or no way to the store

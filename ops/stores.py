@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ops import artifacts
-from ops.errors import Failure
+from cluster import artifacts
+from cluster.errors import Failure
 from ops.process import die_with_parent
 
 

@@ -12,15 +12,16 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from ops import artifacts, lab
+from cluster import artifacts
+from cluster.errors import Failure, UserError
+from cluster.progress import say, step
+from ops import lab
 from ops.direct import urlopen
-from ops.errors import Failure, UserError
 from ops.lab import state
 from ops.lab.plan import LabPlan
 from ops.lab.root import as_root
 from ops.lab.state import LabFiles
 from ops.process import die_with_parent, pyinfra
-from ops.progress import say, step
 
 # All that a deploy is made of; a change in none of them means that there is nothing to deploy.
 _INPUTS = ("artifacts.toml", "config.py", "deploys", "inventory", "nginx", "requirements", "services", "tuning")
@@ -110,7 +111,7 @@ def _deployed(checkout: Path) -> str | None:
 
 
 def _build_release() -> None:
-    from ops import release
+    from ops.release import build as release
 
     release.build()
 

@@ -19,7 +19,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.errors import UserError
+from cluster.errors import UserError
 
 PROFILES = Path(__file__).parent / "profiles"
 

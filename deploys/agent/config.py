@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploys import config
+from cluster import settings
+from cluster.model import Cluster, Host
 from deploys.app.config import CONFIGURATION, SLOTS
-from deploys.model import Cluster, Host
-from deploys.render import render
-from deploys.tree import File
+from deploys.framework.render import render
+from deploys.framework.tree import File
 
 UNIT = "griddle-agent.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
@@ -24,12 +24,12 @@ def files(cluster: Cluster, host: Host) -> dict[str, File]:
         # The workers' sockets are in there, too; on a proxy, nginx has to be let in.
         mode="0750" if "apps" in host.groups else "0755",
     )
-    return {**config.files(cluster, host), UNIT_FILE: File(unit)}
+    return {**settings.files(cluster, host), UNIT_FILE: File(unit)}
 
 
 def slot(host: Host) -> str:
     """The slot whose release the agent is of."""
-    return next(iter(config.slots(host)))
+    return next(iter(settings.slots(host)))
 
 
 def inputs(host: Host) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from deploys import model
+from cluster import model
+from cluster.settings import slots
 from deploys.agent import config
 from deploys.app import config as app_config
 from deploys.app import deploy as app
 from deploys.app.operations import nothing_else, slot_runs
-from deploys.config import slots
-from deploys.operations import installed_files, running_unit
+from deploys.framework.operations import installed_files, running_unit
 
 
 def install() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from deploys import config
-from deploys.model import Cluster, Host
-from deploys.render import render
-from deploys.tree import File
+from cluster import settings
+from cluster.model import Cluster, Host
+from deploys.framework.render import render
+from deploys.framework.tree import File
 
 HERE = Path(__file__).parent
 RELEASES = "/opt/griddle/releases"
@@ -31,7 +31,7 @@ def files(cluster: Cluster, host: Host) -> dict[str, File]:
         for kind, path in UNIT_FILES.items()
     }
     return {
-        **config.files(cluster, host),
+        **settings.files(cluster, host),
         **units,
         "/etc/systemd/system/griddle.target": File((HERE / "templates" / "griddle.target").read_text()),
         "/usr/local/lib/griddle/worker": File((HERE / "files" / "worker").read_text(), "755"),
@@ -60,7 +60,7 @@ def units(host: Host, slot: str) -> list[str]:
 
 def inputs(slot: str, store_engine: str) -> list[str]:
     """What a worker was started with, besides its release."""
-    certificates = [config.PKI] if store_engine == "etcd" else []  # that engine reads them once
+    certificates = [settings.PKI] if store_engine == "etcd" else []  # that engine reads them once
     worker = [*UNIT_FILES.values(), "/usr/local/lib/griddle/worker", f"{SLOTS}/{slot}/VERSION"]
     return [CONFIGURATION, *certificates, *worker]
 
@@ -71,7 +71,7 @@ def ready(host: Host, unit: str, version: str) -> str:
     if kind in ("store", "feed"):
         return f"systemctl is-active {shlex.quote(unit)}"
     slot, _, worker = instance.partition("-")
-    port = config.ports(host, kind, slot)[int(worker)]
+    port = settings.ports(host, kind, slot)[int(worker)]
     return (
         f"out=$(curl -sS -m 2 -D - http://127.0.0.1:{port}/readyz | tr -d '\\r') && echo \"$out\""
         f' && echo "$out" | head -n 1 | grep -q " 200 " && echo "$out" | grep -qx "X-Release: {version}"'

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from deploys import model, releases
+from cluster import model, releases
+from cluster.settings import slots
 from deploys.app import config
 from deploys.app.operations import nothing_else, releases_installed, slot_runs
-from deploys.config import slots
-from deploys.debian_packages import DEBIAN_PACKAGES
-from deploys.operations import installed_files, packages, running_unit
+from deploys.framework.debian_packages import DEBIAN_PACKAGES
+from deploys.framework.operations import installed_files, packages, running_unit
 
 
 def install() -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 
-from deploys import model, preview, tree
-from deploys import units as unit_states
+from cluster import model
 from deploys.app import config
 from deploys.app.facts import AppInstallation
-from deploys.changes import Change
-from deploys.facts import Units
-from deploys.operations import await_ready, run_checked
-from deploys.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
+from deploys.framework import preview, tree
+from deploys.framework import units as unit_states
+from deploys.framework.changes import Change
+from deploys.framework.facts import Units
+from deploys.framework.operations import await_ready, run_checked
+from deploys.framework.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 READY_SECONDS = 30
 

@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cluster.model import Cluster, Host
+from cluster.pki.authority import Authority
 from deploys.backup import object_store
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.config import as_foundationdb, fdbcli
-from deploys.model import Cluster, Host
-from deploys.render import render
-from deploys.tree import Entry, File, Link
-from ops.authority import Authority
+from deploys.framework.render import render
+from deploys.framework.tree import Entry, File, Link
 
 TEMPLATES = Path(__file__).parent / "templates"
 TAG = "default"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from deploys.authority import authority
+from cluster.model import this_host
 from deploys.backup import config, operations
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.deploy import packages_for, refuse_to_break, seed_file
 from deploys.foundationdb.operations import seeded, unpacked
-from deploys.model import this_host
-from deploys.operations import installed_files, running_unit
+from deploys.framework.authority import authority
+from deploys.framework.operations import installed_files, running_unit
 
 
 def install() -> None:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploys.tree import File
-from ops.authority import Authority
-from ops.errors import UserError
-from ops.paths import ROOT
+from cluster.errors import UserError
+from cluster.paths import ROOT
+from cluster.pki.authority import Authority
+from deploys.framework.tree import File
 
 CREDENTIALS = "/etc/foundationdb/backup-credentials.json"
 CA = "/etc/foundationdb/backup-ca.crt"

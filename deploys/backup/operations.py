@@ -8,10 +8,10 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import FactBase, StringCommand, operation
 
-from deploys import preview
 from deploys.backup import config, status
-from deploys.changes import Change
-from deploys.operations import checked
+from deploys.framework import preview
+from deploys.framework.changes import Change
+from deploys.framework.operations import checked
 
 
 class BackupStatus(FactBase[status.Backup]):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from deploys.backup.status import Backup, Moment, name, utc, version_at
-from deploys.conduct import Plan, Step
+from deploys.conductor.conduct import Plan, Step
 
 MIB = 1024**2
 GOING = ("queued", "starting", "running")

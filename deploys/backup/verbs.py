@@ -9,15 +9,16 @@ import shlex
 import time
 from typing import Any
 
-from deploys import conduct, model
+from cluster import model
+from cluster.errors import Failure, UserError
+from cluster.progress import say
 from deploys.backup import config, object_store, plan, status
-from deploys.conduct import Plan, Step
+from deploys.conductor import conduct
+from deploys.conductor.conduct import Plan, Step
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
 from deploys.foundationdb.database import RECOVERY_SECONDS, Database
 from deploys.foundationdb.facts import fdbcli
-from ops.errors import Failure, UserError
-from ops.progress import say
 
 STALLED_SECONDS = 180  # a backup that gets no further for so long has no agents, or no room
 TELL_SECONDS = 15

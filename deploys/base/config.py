@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploys.changes import Change
-from deploys.model import Host
-from deploys.tree import File
+from cluster.model import Host
+from deploys.framework.changes import Change
+from deploys.framework.tree import File
 from tuning.profiles import Setting
 
 FILES = Path(__file__).parent / "files"

@@ -7,11 +7,12 @@ from collections.abc import Generator
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
-from deploys import debian_packages, model, preview, summary
-from deploys.access import require_own_key
+from cluster import model
 from deploys.base import config
-from deploys.operations import installed_files, packages, run_checked, running_unit, system_users
-from deploys.shell import exclusive
+from deploys.framework import debian_packages, preview, summary
+from deploys.framework.access import require_own_key
+from deploys.framework.operations import installed_files, packages, run_checked, running_unit, system_users
+from deploys.framework.shell import exclusive
 from tuning import profiles
 from tuning.profiles import Setting
 

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from deploys.config import PKI
-from deploys.model import Cluster, Host
-from deploys.render import render
-from deploys.tree import File
-from ops.authority import Authority
+from cluster.model import Cluster, Host
+from cluster.pki.authority import Authority
+from cluster.settings import PKI
+from deploys.framework.render import render
+from deploys.framework.tree import File
 
 TEMPLATES = Path(__file__).parent / "templates"
 ETCD_PKI = "/etc/etcd/pki"

@@ -7,14 +7,15 @@ from collections.abc import Generator
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
-from deploys import gates, model, preview
-from deploys.authority import authority
-from deploys.changes import Change
-from deploys.debian_packages import DEBIAN_PACKAGES
+from cluster import model
 from deploys.etcd import config, membership
 from deploys.etcd.membership import INPUTS
-from deploys.operations import installed_files, packages, running_unit
-from deploys.shell import exclusive
+from deploys.framework import gates, preview
+from deploys.framework.authority import authority
+from deploys.framework.changes import Change
+from deploys.framework.debian_packages import DEBIAN_PACKAGES
+from deploys.framework.operations import installed_files, packages, running_unit
+from deploys.framework.shell import exclusive
 
 HEALTHY = "griddle-etcdctl --command-timeout 3s endpoint health --cluster"
 

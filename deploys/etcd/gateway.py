@@ -12,9 +12,9 @@ from typing import Any
 
 from pyinfra.api.host import Host as PyinfraHost
 
-from deploys import remote
+from cluster.errors import Failure
 from deploys.etcd.config import ETCD_PKI
-from ops.errors import Failure
+from deploys.framework import remote
 
 CALL_SECONDS = 4
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from deploys.etcd.config import CONF, DATA, ETCD_PKI, RESTORE, SNAPSHOTS
 
 ASK_SECONDS = 5
-OPERATION = "/griddle/operations/current"  # deploys/announcement.py's KEY
+OPERATION = "/griddle/operations/current"  # deploys/conductor/announcement.py's KEY
 _PAIRS = (("cacert", "ca.crt"), ("cert", "member.crt"), ("key", "member.key"))
 
 

@@ -9,16 +9,18 @@ from typing import Any
 from gevent import sleep
 from gevent.lock import BoundedSemaphore
 
-from deploys import conduct, model, units
-from deploys.conduct import Plan, Step
-from deploys.etcd import config, judge, look, members
+from cluster import model
+from cluster.errors import Failure
+from cluster.model import Cluster
+from cluster.progress import say
+from deploys.conductor import conduct
+from deploys.conductor.conduct import Plan, Step
+from deploys.etcd import config, judge, look, membership_plan
 from deploys.etcd.judge import Hosts, Seen, Verdict
-from deploys.etcd.members import Target
-from deploys.model import Cluster
-from deploys.refusal import end_refused
-from deploys.shell import exclusive
-from ops.errors import Failure
-from ops.progress import say
+from deploys.etcd.membership_plan import Target
+from deploys.framework import units
+from deploys.framework.refusal import end_refused
+from deploys.framework.shell import exclusive
 
 INPUTS = ["/etc/etcd", f"/etc/systemd/system/{config.UNIT}"]
 STARTING_SECONDS = 15
@@ -86,13 +88,13 @@ class Membership:
         for attempt in range(LOOKS):
             seen = look_at_hosts()
             asked = [found for name, found in seen.items() if name in names]
-            if all(members.serves(found) for found in asked if found.runs and found.data):
+            if all(membership_plan.serves(found) for found in asked if found.runs and found.data):
                 break
             sleep(attempt)
         return seen
 
     def plan(self, seen: Seen) -> Plan:
-        return members.plan(seen, self._target)
+        return membership_plan.plan(seen, self._target)
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
         getattr(self, f"_{step.action}")(entry, *step.arguments)
@@ -107,7 +109,7 @@ class Membership:
         names = {peer: host for host, peer in self._hosts.group.items()}
         listed = {
             names.get(member.peer, member.name or member.address): member.peer
-            for member in members.current(self.look(), self._target)
+            for member in membership_plan.current(self.look(), self._target)
         }
         first = config.first_start(self._cluster.name, listed, "existing")
         start = units.act_command(config.UNIT, "restart", INPUTS, block=False)
@@ -120,7 +122,9 @@ class Membership:
         while True:
             seen = self.look()
             peer = self._hosts.group[name]
-            member = next((each for each in members.current(seen, self._target) if each.peer == peer), None)
+            member = next(
+                (each for each in membership_plan.current(seen, self._target) if each.peer == peer), None
+            )
             if member and not member.learner:
                 return
             try:
@@ -139,7 +143,7 @@ class Membership:
 
     def _move_leader(self, entry: dict[str, Any], leaving: str) -> None:
         seen = self.look()
-        heir = members.heir(seen, self._target)
+        heir = membership_plan.heir(seen, self._target)
         entry["leads"] = self._hosts.name(heir)
         # Nobody but the leader does it.
         conduct.gateway([leaving]).call("maintenance/transfer-leadership", {"targetID": str(heir.id)})
@@ -156,7 +160,7 @@ class Membership:
         deadline = time.monotonic() + SERVE_SECONDS
         while True:
             seen = self.look()
-            away = [name for name in self._hosts.group if name in seen and not members.serves(seen[name])]
+            away = [name for name in self._hosts.group if name in seen and not membership_plan.serves(seen[name])]
             if not away:
                 return
             if time.monotonic() > deadline:

@@ -11,14 +11,16 @@ from typing import Any
 
 import gevent
 
-from deploys import conduct, model, units
-from deploys.conduct import Plan, Step
-from deploys.etcd import config, look, members, recovery
+from cluster import model
+from cluster.errors import Failure, UserError
+from deploys.conductor import conduct
+from deploys.conductor.conduct import Plan, Step
+from deploys.etcd import config, look, membership_plan, restore_plan
 from deploys.etcd.look import Found
 from deploys.etcd.membership import INPUTS, SERVE_SECONDS, hosts_of, look_at_hosts
-from deploys.etcd.recovery import Copy, Looked, Stage
-from deploys.shell import exclusive, upload_path
-from ops.errors import Failure, UserError
+from deploys.etcd.restore_plan import Copy, Looked, Stage
+from deploys.framework import units
+from deploys.framework.shell import exclusive, upload_path
 
 WORK = config.RESTORE
 COPY_SECONDS = 1800
@@ -46,7 +48,7 @@ class Restore:
         return Looked(found, stages, self._alive(found))
 
     def plan(self, seen: Looked) -> Plan:
-        return Plan() if self._ended else recovery.plan(seen, self._hosts, self._wanted)
+        return Plan() if self._ended else restore_plan.plan(seen, self._hosts, self._wanted)
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
         getattr(self, f"_{step.action}")(entry, *step.arguments)
@@ -60,13 +62,13 @@ class Restore:
 
     def _choose(self, entry: dict[str, Any], wanted: str) -> None:
         seen = self.look()
-        if recovery.left_over(seen, self._hosts.group):
+        if restore_plan.left_over(seen, self._hosts.group):
             script = exclusive(f"rm -f {WORK}/begun && rm -f {WORK}/done {WORK}/aside")  # in this order
             conduct.on_all(self._hosts.group, lambda on: conduct.run(on, script, "forget an earlier restore"))
             seen = self.look()
-        checksum = recovery.begun(seen, self._hosts.group)
+        checksum = restore_plan.begun(seen, self._hosts.group)
         if not checksum:
-            copy = recovery.chosen(seen, wanted)
+            copy = restore_plan.chosen(seen, wanted)
             if copy is None:
                 raise UserError(f"{wanted or 'a snapshot'}: no such file, or etcdctl cannot read it")
             checksum = copy.checksum
@@ -81,7 +83,7 @@ class Restore:
 
     def _bring(self, entry: dict[str, Any]) -> None:
         seen = self.look()
-        checksum = recovery.begun(seen, self._hosts.group)
+        checksum = restore_plan.begun(seen, self._hosts.group)
         have = [name for name in self._hosts.group if seen.stages[name].has == checksum]
         if not have:
             every = [copy for stage in seen.stages.values() for copy in stage.copies if copy.checksum == checksum]
@@ -97,7 +99,7 @@ class Restore:
             entry["bytes"] = local.stat().st_size
 
     def _restore(self, entry: dict[str, Any], name: str) -> None:
-        checksum = recovery.begun(self.look(), self._hosts.group)
+        checksum = restore_plan.begun(self.look(), self._hosts.group)
         self._on(name, restore_command(self._cluster.name, name, self._hosts.group, checksum))
 
     def _start(self, entry: dict[str, Any]) -> None:
@@ -106,7 +108,9 @@ class Restore:
         script = exclusive(f"set -e\n{start}\n{timer}")
         conduct.on_all(self._hosts.group, lambda on: conduct.run(on, script, "start etcd", 120))
         deadline = time.monotonic() + SERVE_SECONDS
-        while not all(members.serves(each) for name, each in look_at_hosts().items() if name in self._hosts.group):
+        while not all(
+            membership_plan.serves(each) for name, each in look_at_hosts().items() if name in self._hosts.group
+        ):
             if time.monotonic() > deadline:
                 raise Failure(f"not every member serves after {SERVE_SECONDS} s: ./griddle etcd status")
             gevent.sleep(0.5)

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploys.config import ports
-from deploys.model import SLOTS, Cluster, Host, ssh_port
-from deploys.render import render
-from deploys.tree import File, Seen
+from cluster.model import SLOTS, Cluster, Host, ssh_port
+from cluster.settings import ports
+from deploys.framework.render import render
+from deploys.framework.tree import File, Seen
 
 HERE = Path(__file__).parent
 UNIT = "griddle-firewall.service"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from deploys import model
-from deploys.access import require_own_connection
-from deploys.debian_packages import DEBIAN_PACKAGES
+from cluster import model
 from deploys.firewall import config
 from deploys.firewall.operations import debians_conf_left_alone, ruleset_in_force
-from deploys.operations import installed_files, packages, running_unit
+from deploys.framework.access import require_own_connection
+from deploys.framework.debian_packages import DEBIAN_PACKAGES
+from deploys.framework.operations import installed_files, packages, running_unit
 
 
 def install() -> None:

@@ -13,12 +13,13 @@ from pyinfra.api import FactBase, OperationError, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
-from deploys import model, preview, shell
-from deploys.changes import Change
+from cluster import model
 from deploys.firewall import config
-from deploys.operations import checked
-from deploys.shell import exclusive
-from deploys.tree import File, differing
+from deploys.framework import preview, shell
+from deploys.framework.changes import Change
+from deploys.framework.operations import checked
+from deploys.framework.shell import exclusive
+from deploys.framework.tree import File, differing
 
 UNDO_SECONDS = 30  # after which a host puts the former rules back by itself
 NEW_CONNECTION_SECONDS = 8  # for one attempt; there are two before the time is over

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.errors import UserError
-from ops.files import locked, write_durably
-from ops.paths import CLUSTERS
+from cluster.errors import UserError
+from cluster.files import locked, write_durably
+from cluster.paths import CLUSTERS
 
 _LINE = re.compile(r"(?P<description>[A-Za-z0-9_]+):(?P<id>[A-Za-z0-9]+)@(?P<coordinators>\S+)")
 _ALPHABET = string.ascii_letters + string.digits

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.model import Cluster, Host
+from cluster.pki.authority import Authority
 from deploys.foundationdb.cluster_file import ClusterFile
-from deploys.model import Cluster, Host
-from deploys.render import render
-from deploys.tree import Entry, File, Link
-from ops.authority import Authority
+from deploys.framework.render import render
+from deploys.framework.tree import Entry, File, Link
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE / "templates"

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from deploys import conduct, report
+from cluster.errors import Failure
+from cluster.progress import say
+from deploys.conductor import conduct, report
 from deploys.foundationdb import status
 from deploys.foundationdb.facts import fdbcli, status_command
 from deploys.foundationdb.status import Document
-from deploys.remote import HostFailure
-from ops.errors import Failure
-from ops.progress import say
+from deploys.framework.remote import HostFailure
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 10

@@ -9,16 +9,16 @@ from gevent.lock import BoundedSemaphore
 from pyinfra import inventory
 from pyinfra.api import OperationError
 
-from deploys import operator_state
-from deploys.authority import authority
+from cluster import artifacts
+from cluster.model import Cluster, Host, cluster, short_name, this_host
 from deploys.foundationdb import cluster_file, config, operations, status
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.config import numbers
 from deploys.foundationdb.facts import Installation, Installed
-from deploys.gates import wait_until
-from deploys.model import Cluster, Host, cluster, short_name, this_host
-from deploys.operations import installed_files, running_unit
-from ops import artifacts
+from deploys.framework import operator_state
+from deploys.framework.authority import authority
+from deploys.framework.gates import wait_until
+from deploys.framework.operations import installed_files, running_unit
 
 _seed_lock = BoundedSemaphore()
 

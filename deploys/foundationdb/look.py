@@ -11,15 +11,16 @@ from typing import Any
 from pyinfra import host, state
 from pyinfra.api import StringCommand, operation
 
-from deploys import conduct, locking, model
+from cluster import model
+from cluster.errors import Failure
+from cluster.progress import say
+from deploys.conductor import conduct, locking
 from deploys.foundationdb import screen, status
 from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.operations import PATIENT_STATUS_SECONDS
 from deploys.foundationdb.status import Document
 from deploys.foundationdb.upgrade import look_at_host
-from ops.errors import Failure
-from ops.progress import say
 
 
 @operation()

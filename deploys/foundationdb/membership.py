@@ -7,20 +7,21 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from deploys import conduct, model
+from cluster import model
+from cluster.check import COORDINATORS
+from cluster.errors import Failure, UserError
+from cluster.model import Host
+from cluster.progress import say
 from deploys.backup import config as backup
-from deploys.check import COORDINATORS
-from deploys.conduct import Plan, Step
-from deploys.foundationdb import cluster_file, config, members, status
+from deploys.conductor import conduct
+from deploys.conductor.conduct import Plan, Step
+from deploys.foundationdb import cluster_file, config, membership_plan, status
 from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.facts import Installation, Installed
-from deploys.foundationdb.members import Leaver, Member, Seen, Target
-from deploys.model import Host
-from deploys.shell import exclusive
-from deploys.tree import File
-from ops.errors import Failure, UserError
-from ops.progress import say
+from deploys.foundationdb.membership_plan import Leaver, Member, Seen, Target
+from deploys.framework.shell import exclusive
+from deploys.framework.tree import File
 
 OPERATOR = "this machine"
 JOIN_SECONDS = 60
@@ -80,8 +81,8 @@ class Membership:
     def plan(self, seen: Seen) -> Plan:
         if not self._begun:
             self._begun = True
-            self._target = replace(self._target, sound=members.is_sound(seen, self._target))
-        return members.plan(seen, self._target)
+            self._target = replace(self._target, sound=membership_plan.is_sound(seen, self._target))
+        return membership_plan.plan(seen, self._target)
 
     def act(self, step: Step, entry: dict[str, Any]) -> None:
         getattr(self, f"_{step.action}")(entry, *step.arguments)
@@ -90,7 +91,7 @@ class Membership:
 
     def _joined(self, entry: dict[str, Any], name: str) -> None:
         self._database.wait_for(
-            lambda document: members.has_settled(Seen(document), self._target.members[name]),
+            lambda document: membership_plan.has_settled(Seen(document), self._target.members[name]),
             JOIN_SECONDS,
             f"{name} becomes a part of the database",
         )
@@ -102,10 +103,10 @@ class Membership:
         self._fdbcli(f"include {self._target.spares[name].address}", f"include {name}")
 
     def _coordinators(self, entry: dict[str, Any], *wanted: str) -> None:
-        entry["before"] = list(members.coordinators(self._database.look()))
+        entry["before"] = list(membership_plan.coordinators(self._database.look()))
         self._fdbcli(f"coordinators {' '.join(wanted)}", "coordinators")
         self._database.wait_for(
-            lambda seen: members.coordinators(seen) == dict.fromkeys(wanted, True),
+            lambda seen: membership_plan.coordinators(seen) == dict.fromkeys(wanted, True),
             COORDINATORS_SECONDS,
             "the new coordinators answer",
         )
@@ -119,7 +120,7 @@ class Membership:
             except Failure:  # a recovery, of which this step brings some
                 seen = Seen(None)
             now = time.monotonic()
-            if members.is_empty(seen, member):
+            if membership_plan.is_empty(seen, member):
                 return
             if status.is_available(seen.document):
                 available = now
@@ -130,7 +131,9 @@ class Membership:
                 )
             if now - told > TELL_SECONDS:
                 told = now
-                roles = sorted({role for process in members.processes_of(seen, member) for role in process.roles})
+                roles = sorted(
+                    {role for process in membership_plan.processes_of(seen, member) for role in process.roles}
+                )
                 moving = status.get(seen.document, "cluster.data.moving_data.in_flight_bytes")
                 say(f"    {name} still has {', '.join(roles) or 'data on its way'}; {moving} bytes are moving")
             time.sleep(1)
@@ -157,7 +160,7 @@ class Membership:
 
     def _healthy(self, entry: dict[str, Any], leaves: str = "") -> None:
         self._database.wait_for_health(
-            lambda seen: members.health(seen, self._target, leaves),
+            lambda seen: membership_plan.health(seen, self._target, leaves),
             self._cluster.group("fdb")[0].data["fdb_health_seconds"],
             "every health gate is green",
             entry,

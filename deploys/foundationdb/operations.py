@@ -11,15 +11,15 @@ from pathlib import Path
 from pyinfra import host, inventory, logger, state
 from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
 
-from deploys import preview
-from deploys.changes import Change
+from cluster.model import short_name
 from deploys.foundationdb import config, status
 from deploys.foundationdb.facts import STATUS_SECONDS, Installation, Status, fdbcli, status_command
 from deploys.foundationdb.status import Document, Limits
-from deploys.model import short_name
-from deploys.operations import run_checked
-from deploys.remote import fact
-from deploys.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
+from deploys.framework import preview
+from deploys.framework.changes import Change
+from deploys.framework.operations import run_checked
+from deploys.framework.remote import fact
+from deploys.framework.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 POLL_SECONDS = 1.0
 CREATE_SECONDS = 60

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cluster.table import aligned
 from deploys.foundationdb import status
-from deploys.foundationdb.plan import HostSeen
 from deploys.foundationdb.status import Document, Limits, get
-from ops.table import aligned
+from deploys.foundationdb.upgrade_plan import HostSeen
 
 MANY = 6  # addresses on one line
 

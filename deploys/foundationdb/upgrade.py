@@ -12,26 +12,26 @@ from typing import Any
 
 import gevent
 
-from deploys import conduct, model
-from deploys import units as unit_states
+from cluster import artifacts, model
+from cluster.errors import Failure, UserError
+from cluster.model import Host
+from cluster.progress import say
+from cluster.settings import slots
 from deploys.app import config as app
-from deploys.authority import authority
 from deploys.backup import config as backup
 from deploys.backup import status as backup_status
-from deploys.conduct import Plan, Step
-from deploys.config import slots
-from deploys.foundationdb import config, operations, plan, status
+from deploys.conductor import conduct
+from deploys.conductor.conduct import Plan, Step
+from deploys.foundationdb import config, operations, status, upgrade_plan
 from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits, packages_for, seed_file
 from deploys.foundationdb.facts import Installation, Installed, fdbcli
-from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Document, Limits
-from deploys.model import Host
-from deploys.shell import exclusive, upload_path
-from deploys.tree import Entry, File, Link
-from ops import artifacts
-from ops.errors import Failure, UserError
-from ops.progress import say
+from deploys.foundationdb.upgrade_plan import HostSeen, Seen, Target
+from deploys.framework import units as unit_states
+from deploys.framework.authority import authority
+from deploys.framework.shell import exclusive, upload_path
+from deploys.framework.tree import Entry, File, Link
 
 POLL_SECONDS = 0.25
 BOUNCE_SECONDS = 120
@@ -82,11 +82,11 @@ class Upgrade:
             },
         )
         # What only another minor version needs to know, before its switch, and what takes as long as all the rest.
-        minor = plan.is_minor(seen, self._target) and not plan.under_way(seen, self._target)
+        minor = upgrade_plan.is_minor(seen, self._target) and not upgrade_plan.under_way(seen, self._target)
         return dataclasses.replace(seen, backup=self._backup_age()) if minor else seen
 
     def plan(self, seen: Seen) -> Plan:
-        return plan.upgrade(seen, self._target)
+        return upgrade_plan.upgrade(seen, self._target)
 
     def health(self, seen: Seen) -> tuple[status.Gate, ...]:
         return status.judge(seen.document, dataclasses.replace(self._target.limits, recovered_seconds=0)).gates
@@ -222,7 +222,7 @@ class Upgrade:
         yielding = {endpoint for endpoint, _ in classes}
 
         def moved(seen: Document | None) -> bool:
-            controlling = {p.endpoint for p in status.processes(seen) if plan.CONTROLLER in p.roles}
+            controlling = {p.endpoint for p in status.processes(seen) if upgrade_plan.CONTROLLER in p.roles}
             return bool(controlling - yielding)
 
         try:
@@ -268,7 +268,7 @@ class Upgrade:
 
     def _hosts_at_once(self) -> int:
         workers = {name: len(_workers(host)) for name, host in self._clients.items() if "apps" in host.groups}
-        return plan.hosts_at_once(workers, self._data["fdb_workers_away"])
+        return upgrade_plan.hosts_at_once(workers, self._data["fdb_workers_away"])
 
     def _restart_workers(self, on: Any, host: Host) -> None:
         for unit, slot, release in _workers(host):
@@ -299,7 +299,7 @@ class Upgrade:
 
     def _clients_speak(self, entry: dict[str, Any]) -> None:
         end = time.monotonic() + self._data["fdb_health_seconds"]
-        while late := plan.lagging(self.look(), self._target):
+        while late := upgrade_plan.lagging(self.look(), self._target):
             if time.monotonic() > end:
                 raise Failure(f"clients that would be cut off, though they were restarted: {', '.join(late)}")
             time.sleep(POLL_SECONDS)
@@ -318,7 +318,7 @@ class Upgrade:
         # The first kill only fills fdbcli's list of processes. Kill is not reliable, and reports no error.
         self._database.do("kill; kill all; sleep 1", "kill all processes", version=version)
         end = time.monotonic() + STRAGGLER_SECONDS
-        while plan.late(self._look_at(self._servers), self._target) and time.monotonic() < end:
+        while upgrade_plan.late(self._look_at(self._servers), self._target) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
 
     def _stragglers(self, entry: dict[str, Any], *late: str) -> None:

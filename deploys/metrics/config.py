@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deploys.config import PKI
+from cluster.model import Cluster, Host
+from cluster.settings import PKI
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.status import Limits
-from deploys.model import Cluster, Host
-from deploys.render import render
-from deploys.tree import File
+from deploys.framework.render import render
+from deploys.framework.tree import File
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE / "templates"

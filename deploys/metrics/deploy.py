@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from deploys.config import PKI
-from deploys.debian_packages import DEBIAN_PACKAGES
+from cluster.model import cluster, this_host
+from cluster.settings import PKI
 from deploys.foundationdb import deploy as foundationdb
 from deploys.foundationdb.operations import seeded
-from deploys.gates import wait_until
+from deploys.framework.debian_packages import DEBIAN_PACKAGES
+from deploys.framework.gates import wait_until
+from deploys.framework.operations import installed_files, packages, running_unit
 from deploys.metrics import config, page
-from deploys.model import cluster, this_host
-from deploys.operations import installed_files, packages, running_unit
 
 ARRIVAL_SECONDS = 60
 

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.model import Cluster
+from deploys.framework.render import render
+from deploys.framework.tree import File
 from deploys.metrics.config import TEMPLATES, reporting, store
-from deploys.model import Cluster
-from deploys.render import render
-from deploys.tree import File
 
 PAGE = Path(__file__).parent / "board"
 ROOT = "/opt/griddle/board"

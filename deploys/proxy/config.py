@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploys import config
-from deploys.model import Cluster, Host
-from deploys.render import render
-from deploys.tree import File
+from cluster import settings
+from cluster.model import Cluster, Host
+from deploys.framework.render import render
+from deploys.framework.tree import File
 from nginx.render import NginxValues, check_conf, lua_files, nginx_conf
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -29,9 +29,9 @@ def nginx_values(cluster: Cluster, host: Host) -> NginxValues:
     """What nginx.conf says on a proxy."""
     apps = cluster.group("apps")
     return NginxValues(
-        fronts=sum(app.data["front_workers"] * len(config.slots(app)) for app in apps),
-        stores=sum(app.data["store_workers"] * len(config.slots(app)) for app in apps),
-        default_release=next(version for app in apps for version in config.slots(app).values()),
+        fronts=sum(app.data["front_workers"] * len(settings.slots(app)) for app in apps),
+        stores=sum(app.data["store_workers"] * len(settings.slots(app)) for app in apps),
+        default_release=next(version for app in apps for version in settings.slots(app).values()),
         listen=str(host.data["proxy_port"]),
         backlog=host.data["front_backlog"],
         body_limit_bytes=host.data["store_value_limit_bytes"],
@@ -42,7 +42,7 @@ def nginx_values(cluster: Cluster, host: Host) -> NginxValues:
 def nginx_files(cluster: Cluster, host: Host) -> dict[str, File]:
     """nginx, its Lua program, and the settings that this reads."""
     return {
-        **config.files(cluster, host),
+        **settings.files(cluster, host),
         "/etc/nginx/nginx.conf": File(nginx_conf(nginx_values(cluster, host))),
         "/etc/nginx/check.conf": File(check_conf()),
         **{f"/etc/nginx/lua/{name}": File(content) for name, content in lua_files().items()},

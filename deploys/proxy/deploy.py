@@ -6,12 +6,12 @@ from typing import TypedDict
 
 from pyinfra import host
 
-from deploys import model
-from deploys.debian_packages import DEBIAN_PACKAGES
-from deploys.operations import installed_files, packages, running_unit, valid_files
+from cluster import model
+from deploys.framework.debian_packages import DEBIAN_PACKAGES
+from deploys.framework.operations import installed_files, packages, running_unit, valid_files
+from deploys.framework.tree import File
 from deploys.proxy import config
 from deploys.proxy.facts import InterfaceOf
-from deploys.tree import File
 
 
 def install() -> None:

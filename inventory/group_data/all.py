@@ -2,7 +2,7 @@
 
 Precedence, lowest first: this file, a group's file, the file named after the inventory (lab.py, prod.py), a
 host's own data, ``--data key=value``. A key's comment is its meaning; `./griddle data` prints it with
-the values that the key takes (deploys/settings.py).
+the values that the key takes (cluster/data.py).
 """
 
 # The deploys connect as this user; it exists with key and NOPASSWD sudo before the first run, as a cloud

@@ -16,11 +16,11 @@ from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
+from cluster.errors import UserError
+from cluster.progress import say
+from cluster.table import aligned
 from ops.bench import html, results, where
 from ops.bench.generator import histogram
-from ops.errors import UserError
-from ops.progress import say
-from ops.table import aligned
 from tuning.statistics import LEAST_PAIRS, Taken, in_turns, paired
 
 OTHERS_NOTED = 0.1  # cores

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import UserError
 from nginx.render import lua_files
-from ops.errors import UserError
 from services.metrics import Metrics
 
 REPEATS = 5

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from cluster.errors import UserError
+from cluster.progress import say, step
 from ops import stores
 from ops.bench import generator, html, load, path, results
 from ops.bench.processes import busy_ns, children_ns, cpu_ns, family, prefer, used_us
 from ops.bench.stacks import OURS, Running, Setting
-from ops.errors import UserError
-from ops.progress import say, step
 
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 

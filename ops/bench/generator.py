@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hdrh.histogram import HdrHistogram
 
-from ops.errors import Failure, UserError
+from cluster.errors import Failure, UserError
 
 SOURCE = Path(__file__).parent / "load.c"
 LATE_MS, LATE_SHARE = 1.0, 0.2  # a generator that is later than both of these spoils a p99

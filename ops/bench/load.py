@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.errors import Failure
 from ops.bench import generator
 from ops.bench.generator import Offered
-from ops.errors import Failure
 
 FOLDER = Path(__file__).parent
 

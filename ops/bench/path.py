@@ -21,13 +21,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.errors import UserError
+from cluster.paths import ROOT
+from cluster.progress import say, step
 from ops import dev, stores
 from ops.bench import generator, html, load, report, results, where
 from ops.bench.processes import busy_ns, children_ns, cpu_ns, used_us
 from ops.bench.stacks import OURS, THEIRS, Running, Setting, Stack, configured, fill
-from ops.errors import UserError
-from ops.paths import ROOT
-from ops.progress import say, step
 
 ENGINES = ("memory", "etcd", "fdb")
 SATURATED_SHARE = 0.8

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ops.paths import ROOT
+from cluster.paths import ROOT
 from ops.process import die_with_parent
 
 STOP_SECONDS = 10

@@ -23,15 +23,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deploys.model import Cluster
+from cluster.errors import Failure, UserError
+from cluster.model import Cluster
+from cluster.progress import say, step
+from cluster.table import aligned
 from ops import hosts
 from ops.bench import generator, html, load, results, where
 from ops.bench.generator import Offered, Second
 from ops.bench.processes import busy_ns, children_ns
 from ops.direct import urlopen
-from ops.errors import Failure, UserError
-from ops.progress import say, step
-from ops.table import aligned
 
 LANES = {"direct": ("direct",), "wsgi": ("wsgi",), "both": ("direct", "wsgi")}
 RATE_OF_ONE = 12_000  # requests/s that one generator is asked for at most, where there are cores for more

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from cluster.table import aligned
 from ops.bench.load import Latency, Saturation
-from ops.table import aligned
 
 PYTHON_PEERS = ("falcon", "fastapi", "flask")
 OTHERS_NOTED, CORE_NOTED = 0.1, 0.85

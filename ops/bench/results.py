@@ -12,9 +12,9 @@ from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
+from cluster.errors import UserError
+from cluster.paths import ROOT
 from ops.bench.generator import Second, merged, percentile_ms
-from ops.errors import UserError
-from ops.paths import ROOT
 
 RESULTS = ROOT / "results"
 STAMP = "%Y%m%dT%H%M%SZ"

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import tomli_w
 
+from cluster.errors import Failure
+from cluster.paths import ROOT
 from ops import dev
 from ops.bench.peers.engine import write_file
 from ops.bench.processes import Process
 from ops.direct import urlopen
-from ops.errors import Failure
-from ops.paths import ROOT
 from ops.stores import listens, wait_until
 
 PEERS = Path(__file__).parent / "peers"

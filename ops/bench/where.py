@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from deploys.model import Cluster
+from cluster.model import Cluster
+from cluster.paths import ROOT
 from ops import hosts
-from ops.paths import ROOT
 
 _FACTS = r"""
 echo "kernel $(uname -r)"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploys.model import GROUPS
+from cluster.errors import Failure, UserError
+from cluster.model import GROUPS
+from cluster.progress import say
 from ops import hosts
-from ops.errors import Failure, UserError
 from ops.fdb import run as runner
-from ops.progress import say
 
 FOLLOWERS = ("firewall", "etcd", "app", "agent")
 """Components that name etcd's members to somebody; metrics does, too, and waits for every host's."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from deploys.model import GROUPS
+from cluster.errors import Failure, UserError
+from cluster.model import GROUPS
 from ops import hosts
-from ops.errors import Failure, UserError
 from ops.etcd import members, status
 from ops.fdb import run as runner
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster import table
+from cluster.errors import Failure
+from cluster.model import Cluster
+from cluster.progress import step
 from deploys.etcd import look
 from deploys.etcd.look import Found
-from deploys.model import Cluster
-from ops import hosts, table
-from ops.errors import Failure
-from ops.progress import step
+from ops import hosts
 
 LOOK_SECONDS = hosts.CONNECT_SECONDS + 4 * look.ASK_SECONDS
 

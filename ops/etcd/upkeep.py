@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cluster import marks
+from cluster.errors import Failure, UserError
+from cluster.model import Cluster
+from cluster.progress import say, step
 from deploys.etcd.look import Found, Status
-from deploys.model import Cluster
-from ops import hosts, lock, marks
-from ops.errors import Failure, UserError
+from ops import hosts, lock
 from ops.etcd import status
-from ops.progress import say, step
 from services.engines.etcd_space import FULL_SHARE
 
 WATCHERS_SECONDS = 10  # whoever reads or watches at an older revision has ended, or has been told of a newer one

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import Failure, UserError
 from deploys.backup import config
 from deploys.backup import status as states
 from ops import hosts
-from ops.errors import Failure, UserError
 from ops.fdb import run as runner
 
 

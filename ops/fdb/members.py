@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cluster.errors import UserError
 from ops import hosts
-from ops.errors import UserError
 from ops.fdb import run as runner
 
 

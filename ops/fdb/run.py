@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploys.model import Cluster
+from cluster.errors import Failure, UserError
+from cluster.model import Cluster
+from cluster.progress import say
 from ops import hosts
-from ops.errors import Failure, UserError
 from ops.process import die_with_parent, pyinfra
-from ops.progress import say
 
 
 def lost(cluster: Cluster, groups: Sequence[str] = ("fdb", "spare")) -> list[str]:

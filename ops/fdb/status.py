@@ -8,11 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cluster.errors import Failure, UserError
+from cluster.progress import step
 from deploys.foundationdb import screen
 from ops import hosts
-from ops.errors import Failure, UserError
 from ops.process import pyinfra
-from ops.progress import step
 
 
 def show(checkout: Path, inventory: str, *, as_json: bool) -> int:

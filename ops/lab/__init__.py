@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ops.errors import UserError
+from cluster.errors import UserError
+from cluster.progress import say
+from cluster.table import aligned
 from ops.lab import machine, network, state
 from ops.lab.plan import LabHost, LabPlan, further_host, lab_plan
 from ops.lab.state import LabFiles
-from ops.progress import say
-from ops.table import aligned
 
 SSH_FAILED = 255  # ssh's own exit code where it did not get through
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ops.errors import Failure, UserError
+from cluster.errors import Failure, UserError
 from ops.lab.root import VERBS
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from deploys.debian_packages import DEBIAN_PACKAGES
-from ops.errors import Failure
-from ops.progress import step
+from cluster.errors import Failure
+from cluster.progress import step
+from deploys.framework.debian_packages import DEBIAN_PACKAGES
 
 SUITE = "bookworm"
 # A cloud image's own packages. No libpam-systemd: a user manager for each login costs more than all else in it.

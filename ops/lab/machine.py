@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from ops.errors import Failure
+from cluster.errors import Failure
 from ops.lab.plan import LabHost, LabPlan
 from ops.lab.state import LabFiles
 from ops.process import run

@@ -7,7 +7,7 @@ import subprocess
 from ipaddress import IPv4Network, ip_interface
 from pathlib import Path
 
-from ops.errors import Failure
+from cluster.errors import Failure
 from ops.lab.plan import LabHost, LabPlan
 from ops.process import run
 

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ops.errors import Failure, UserError
+from cluster.errors import Failure, UserError
+from cluster.progress import say
 from ops.lab import image, machine, network, state
 from ops.lab.plan import LabHost, LabPlan, free_candidate, lab_plan
 from ops.lab.state import Lab, LabFiles
-from ops.progress import say
 
 _AT_ONCE = 4  # a boot is a second of one core, and all at once only wait for each other
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ops.errors import Failure
+from cluster.errors import Failure
 from ops.lab.plan import LabPlan, lab_plan
 
 

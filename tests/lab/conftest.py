@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from deploys import lock, shell
+from deploys.conductor import lock
+from deploys.framework import shell
 from ops import lab as ops_lab
 from ops.lab.plan import LabPlan
 from tests.conftest import lab_of
@@ -70,7 +71,7 @@ class LabUnderTest:
         return sorted(host.name for host in self.plan.hosts if set(host.groups) != {"spare"})
 
     def griddle_command(self, *arguments: str) -> list[str]:
-        return [".venv/bin/python", "-m", "ops.cli", *arguments]
+        return [".venv/bin/python", "-m", "ops.cli.main", *arguments]
 
     def griddle(self, *arguments: str, check: bool = True, seconds: float = 3600) -> Completed:
         """Runs a command of the CLI; where `check`, a failure shows its output."""

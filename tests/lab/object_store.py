@@ -15,7 +15,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from ops.authority import Authority
+from cluster.pki.authority import Authority
 
 REGION = "eu-north-1"
 

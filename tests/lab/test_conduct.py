@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest, held_by_another, report
 
-# From the cut to the end of the run, whatever it waits for. What deploys/remote.py bounds comes to half a minute,
+# From the cut to the end of the run, whatever it waits for. What remote.py bounds comes to half a minute,
 # a busy machine adds to that, and a run that hangs does not end at all.
 BOUND_SECONDS = 240
 AGENT = "component=agent"

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from deploys import locks
 from deploys.foundationdb.facts import fdbcli
-from deploys.shell import CURL
+from deploys.framework import locks
+from deploys.framework.shell import CURL
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 from tests.lab.rotation import kill_and_finish
 

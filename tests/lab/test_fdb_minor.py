@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster import artifacts
 from deploys.backup import config as backup_config
-from ops import artifacts
 from tests.lab.clients import Told, clients, lost
 from tests.lab.conftest import LabUnderTest
 from tests.lab.test_fdb_upgrade import await_health, refused, reports

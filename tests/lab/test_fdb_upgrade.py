@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import artifacts
+from cluster import artifacts
 from tests.lab.clients import clients, lost
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest, held_by_another
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from cluster.pki.authority import Authority
 from deploys.foundationdb import config
 from deploys.foundationdb.status import is_available, processes
-from ops.authority import Authority
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest, report
 from tests.lab.test_foundationdb import APPLY, SERVERS, await_health, fdbcli, status
 

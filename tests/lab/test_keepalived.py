@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.model import Cluster
+from cluster.model import Cluster
 from deploys.proxy import config
 from ops import lab
 from tests.lab.conftest import HANGS_SECONDS

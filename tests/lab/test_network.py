@@ -79,7 +79,7 @@ assert network.other_labs(checkout)
 
 def test_an_interface_of_that_name_that_is_not_ours_is_left_alone() -> None:
     in_namespace("""
-from ops.errors import Failure
+from cluster.errors import Failure
 subprocess.run(["ip", "link", "add", plan.bridge, "type", "bridge"], check=True)
 try:
     network.up(checkout, plan)

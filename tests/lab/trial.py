@@ -10,11 +10,11 @@ import os
 import time
 from typing import Any
 
-from deploys import conduct
-from deploys.conduct import Plan, Step, conducted
-from deploys.locking import locked
-from deploys.model import this_host
-from ops.progress import say
+from cluster.model import this_host
+from cluster.progress import say
+from deploys.conductor import conduct
+from deploys.conductor.conduct import Plan, Step, conducted
+from deploys.conductor.locking import locked
 
 DONE = "/run/griddle-trial"
 SECONDS = float(os.environ.get("TRIAL_SECONDS", "1"))

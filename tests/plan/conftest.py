@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from deploys import lock
-from ops import artifacts
+from cluster import artifacts
+from deploys.conductor import lock
 from tests.unit.clusters import HOSTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def fake(tmp_path):
         inventory = tmp_path / "lab.py"
         inventory.write_text(
             "".join(f"{group} = {hosts!r}\n" for group, hosts in groups.items())
-            + "from deploys.check import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
+            + "from cluster.check import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
         )
         # -y skips the preparation that a dry run is about
         yes = [] if "--dry" in arguments else ["-y"]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from deploys import lock
+from deploys.conductor import lock
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from tests.unit.clusters import HOSTS
 
 DEPLOY = """
 from deploys import conduct
-from deploys.conduct import Plan, Step, conducted, conducts
-from deploys.locking import locked
+from deploys.conductor.conduct import Plan, Step, conducted, conducts
+from deploys.conductor.locking import locked
 
 
 class Once:

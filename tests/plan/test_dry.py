@@ -7,7 +7,7 @@ import json
 import pytest
 
 from deploys.firewall import config
-from deploys.tree import look_command
+from deploys.framework.tree import look_command
 
 OLD = "[Service]\nExecStart=old\n"
 # As an apply has left it: its definition is OLD, and its input is what `griddle-firewall look` says.

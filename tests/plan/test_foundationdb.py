@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cluster.model import Host
 from deploys.foundationdb import config
-from deploys.model import Host
 from inventory.group_data import fdb as defaults
 
 DEPLOY = """
-from deploys.component import component
+from deploys.framework.component import component
 from deploys.foundationdb import deploy as foundationdb
 component(foundationdb, "fdb", "apps")
 """

@@ -3,7 +3,7 @@
 DEPLOY = """
 from pyinfra import host
 from pyinfra.operations import server
-from deploys.gates import barrier, wait_until
+from deploys.framework.gates import barrier, wait_until
 
 if "fdb" in host.groups:
     server.shell(name="fdb | one", commands=["true one"])

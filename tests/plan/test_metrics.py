@@ -1,7 +1,7 @@
 """Metrics: who gets what, and that the gate comes last."""
 
 DEPLOY = """
-from deploys.component import component
+from deploys.framework.component import component
 from deploys.metrics import deploy as metrics
 component(metrics, "metrics", "apps", "proxies", "fdb")
 """

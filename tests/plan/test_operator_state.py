@@ -2,8 +2,8 @@
 
 import pytest
 
-from deploys.authority import BUNDLES, PAIRS
-from ops.authority import Authority
+from cluster.pki.authority import Authority
+from deploys.framework.authority import BUNDLES, PAIRS
 
 HOLDERS = ("app1", "app2", "app3", "proxy1", "proxy2", "metrics1")
 ADDRESSES = {"app1": "192.0.2.21", "app2": "192.0.2.22", "app3": "192.0.2.23"}

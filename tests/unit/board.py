@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.model import Cluster
 from deploys.metrics import page
-from deploys.model import Cluster
 from ops.process import die_with_parent
 from tests.unit.serving import NGINX
 from tests.unit.stores import free_port, listens, wait_until

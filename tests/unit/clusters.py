@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from deploys import model
+from cluster import model
 
 HOSTS = {
     "proxies": {"proxy1": 11, "proxy2": 12},

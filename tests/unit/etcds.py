@@ -6,10 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
-from deploys import model
+from cluster import model
+from cluster.pki.authority import Authority
 from deploys.etcd import config, look
 from deploys.etcd.look import Found
-from ops.authority import Authority
 from ops.stores import Server, free_port, wait_until
 
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from deploys.access import fingerprint, key_lost
+from deploys.framework.access import fingerprint, key_lost
 
 OURS = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGQ0oHVJvlvJwn1f6mj8XzDMfMJrDLzFJ5TCa4hTtC8u me@here"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMhTBYoqqk8Wn6PDkRk3s1kuBV7mFYmqKdQ0rW1oLTzE"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys import config as deployed
-from deploys import model
+from cluster import model
+from cluster import settings as deployed
 from deploys.app import config as app
 from deploys.app.facts import parse
 from deploys.proxy import config as proxy

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import artifacts
-from ops.artifacts import ArtifactError, ChecksumError, Unreachable
+from cluster import artifacts
+from cluster.artifacts import ArtifactError, ChecksumError, Unreachable
 
 VERSION = "7.3.77"
 NAMES = [artifacts.file_name(package, VERSION) for package in artifacts.PACKAGES]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import UserError
 from deploys.backup import config, object_store, plan, status
 from deploys.backup.plan import Restore, Seen, Target
 from deploys.backup.status import Backup, Moment
 from deploys.foundationdb import cluster_file
-from ops.errors import UserError
 from ops.fdb.backup import seconds_of
 from tests.unit.clusters import cluster
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import Failure
 from ops.bench import generator, load, report
 from ops.bench.generator import Ran, Second, histogram
 from ops.bench.processes import Process, cpu_ns, used_us
 from ops.bench.stacks import free_ports
-from ops.errors import Failure
 from tests.unit.serving import nginx_missing
 from tests.unit.stalling import Stalling
 from tests.unit.stores import wait_until
@@ -181,7 +181,7 @@ def test_a_server_that_is_not_there_is_said(program: Path) -> None:
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is too few for a path and its load")
 def test_both_lanes_in_a_few_seconds() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "ops.cli", "bench", "path", "--quick", "--json"], cwd=ROOT, text=True,
+        [sys.executable, "-m", "ops.cli.main", "bench", "path", "--quick", "--json"], cwd=ROOT, text=True,
         capture_output=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import capacity as model
-from ops import capacity_check
-from ops import capacity_report as report
-from ops.bench import html
-from ops.errors import UserError
+from cluster.errors import UserError
+from ops.bench import capacity as model
+from ops.bench import capacity_check, html
+from ops.bench import capacity_report as report
 
 utilisations = st.floats(0.01, 0.94)
 CURVE = model.Curve(2.0, 4.0)

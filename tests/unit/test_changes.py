@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from deploys import changes, tree, units
-from deploys.changes import Change
-from deploys.tree import LARGE_BYTES, Content, Directory, File, Link, Seen
+from deploys.framework import changes, tree, units
+from deploys.framework.changes import Change
+from deploys.framework.tree import LARGE_BYTES, Content, Directory, File, Link, Seen
 
 
 def seen(content: str = "old\n", mode: str = "644", kind: str = "f", **more: str) -> Seen:

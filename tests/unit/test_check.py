@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys import check, model
+from cluster import check, model
 from tests.unit.clusters import cluster
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from deploys.conduct import Plan
-from deploys.etcd import judge, members
+from deploys.conductor.conduct import Plan
+from deploys.etcd import judge
+from deploys.etcd import membership_plan as members
 from deploys.etcd.judge import Hosts
 from deploys.etcd.look import Found, Member, Status
-from deploys.etcd.members import Target
+from deploys.etcd.membership_plan import Target
 
 ADDRESSES = {name: f"192.0.2.{number}" for number, name in enumerate("abcdef", 1)}
 PEERS = {name: f"{address}:2380" for name, address in ADDRESSES.items()}

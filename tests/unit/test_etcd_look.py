@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys import announcement
+from cluster.errors import Failure
+from deploys.conductor import announcement
 from deploys.etcd import look
 from deploys.etcd.look import Found
-from ops.errors import Failure
 from ops.etcd import status
 from ops.stores import etcd_missing, wait_until
 from tests.unit.etcds import Etcds

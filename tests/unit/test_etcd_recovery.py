@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from deploys.etcd import recovery, restore
+from deploys.etcd import restore
+from deploys.etcd import restore_plan as recovery
 from deploys.etcd.look import Found
-from deploys.etcd.recovery import Copy, Looked, Stage
+from deploys.etcd.restore_plan import Copy, Looked, Stage
 from tests.unit.test_etcd_judge import SILENT, cluster, hosts, serving, status
 
 GROUP = ("a", "d", "e")

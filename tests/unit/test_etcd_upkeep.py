@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import Failure, UserError
 from deploys.etcd.config import ETCD_PKI
 from deploys.etcd.look import Found, Status
-from ops.errors import Failure, UserError
 from ops.etcd import status, upkeep
 from tests.unit import stores
 from tests.unit.etcds import Etcds

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import artifacts
+from cluster import artifacts
 from tests.unit import stores
 from tests.unit.serving import ROOT, ServingPath
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploys import conduct
+from cluster.errors import Failure
+from deploys.conductor import conduct
 from deploys.foundationdb import database, status
 from deploys.foundationdb.database import Database
-from deploys.remote import Unreachable
-from ops.errors import Failure
+from deploys.framework.remote import Unreachable
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
 HOSTS = ["fdb1", "fdb2", "fdb3"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deploys.foundationdb import plan, screen, status, upgrade
+from deploys.foundationdb import screen, status, upgrade, upgrade_plan
 from deploys.foundationdb.facts import Installation, Installed
-from deploys.foundationdb.plan import HostSeen, Seen, Target
 from deploys.foundationdb.status import Limits
 from deploys.foundationdb.upgrade import parse_host
+from deploys.foundationdb.upgrade_plan import HostSeen, Seen, Target
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
 ENDPOINTS = {f"fdb{n}": frozenset({f"192.0.2.{30 + n}:4500"}) for n in range(1, 6)}
@@ -52,13 +52,13 @@ def target(version: str = NEW, **more) -> Target:
 
 
 def actions(what: Seen, wanted: Target) -> list[str]:
-    found = plan.upgrade(what, wanted)
+    found = upgrade_plan.upgrade(what, wanted)
     assert not found.refusals, found.refusals
     return [step.action for step in found.steps]
 
 
 def refusals(what: Seen, wanted: Target | None = None) -> str:
-    found = plan.upgrade(what, wanted or target())
+    found = upgrade_plan.upgrade(what, wanted or target())
     assert not found.steps
     return "\n".join(found.refusals)
 
@@ -92,7 +92,7 @@ def test_staged_and_interrupted():
 def test_half_switched_hosts_are_switched():
     half = seen(**STAGED)
     servers = {**half.servers, "fdb1": SWITCHED["servers"]}
-    steps = plan.upgrade(dataclasses.replace(half, servers=servers), target()).steps
+    steps = upgrade_plan.upgrade(dataclasses.replace(half, servers=servers), target()).steps
     assert steps[0].action == "switch" and steps[0].arguments == ("fdb2", "fdb3", "fdb4", "fdb5")
 
 
@@ -103,7 +103,7 @@ def test_switched_and_interrupted():
 def test_a_process_that_missed_the_bounce_is_bounced_again():
     late = seen(with_versions(NEW, NEW, NEW, OLD, NEW), **SWITCHED)
     assert actions(late, target())[0] == "bounce"
-    assert plan.upgrade(late, target()).steps[0].name == "bounce the processes of fdb4 at once"
+    assert upgrade_plan.upgrade(late, target()).steps[0].name == "bounce the processes of fdb4 at once"
 
 
 def test_bounced_and_interrupted_while_it_recovers():
@@ -134,7 +134,7 @@ def test_a_worker_with_the_old_library_is_restarted():
 
 
 def test_staging_alone_is_what_nobody_feels():
-    assert [step.action for step in plan.upgrade(seen(), target()).steps if step.quiet] == ["stage"]
+    assert [step.action for step in upgrade_plan.upgrade(seen(), target()).steps if step.quiet] == ["stage"]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_staging_alone_is_what_nobody_feels():
     ],
 )
 def test_on_how_many_hosts_workers_restart_at_once(workers, away, expected):
-    assert plan.hosts_at_once({f"app{n}": count for n, count in enumerate(workers)}, away) == expected
+    assert upgrade_plan.hosts_at_once({f"app{n}": count for n, count in enumerate(workers)}, away) == expected
 
 
 def test_what_a_bounce_has_measured():
@@ -172,7 +172,7 @@ def test_zones_whose_restart_costs_no_recovery_come_first():
         process["address"]: [role["role"] for role in process["roles"]]
         for process in document("healthy")["cluster"]["processes"].values()
     }
-    steps = plan.upgrade(seen(**SWITCHED), target(rolling=True)).steps
+    steps = upgrade_plan.upgrade(seen(**SWITCHED), target(rolling=True)).steps
     order = [step.arguments[0] for step in steps if step.action == "zone"]
     idle = {"storage", "coordinator", "data_distributor", "ratekeeper", "consistency_scan"}
     costs = [len([r for r in roles[next(iter(ENDPOINTS[name]))] if r not in idle]) for name in order]
@@ -196,7 +196,7 @@ def controlled_by(host: str, doc: dict | None = None, **set_classes: str) -> dic
 
 def steps_of(doc: dict, **more) -> list[tuple]:
     wanted = target(rolling=True, **{"classes": CLASSES} | more)
-    return [(step.action, *step.arguments) for step in plan.upgrade(seen(doc, **SWITCHED), wanted).steps]
+    return [(step.action, *step.arguments) for step in upgrade_plan.upgrade(seen(doc, **SWITCHED), wanted).steps]
 
 
 def test_the_cluster_controller_is_moved_away_before_its_zone_the_last_is_restarted():
@@ -282,7 +282,7 @@ def test_backup_agents_speak_one_version_and_follow_the_servers():
     agents = client(OLD, MINOR, follows=True)
     found = seen(None, server(OLD, MINOR), client(OLD, MINOR, external=frozenset({MINOR})))
     found = dataclasses.replace(found, clients={**found.clients, "metrics1": agents}, backup=10.0)
-    steps = plan.upgrade(found, minor()).steps
+    steps = upgrade_plan.upgrade(found, minor()).steps
     assert steps[0].action == "switch_command"
     (last,) = (step for step in steps if step.action == "take_library")
     assert "metrics1" in last.arguments
@@ -302,7 +302,7 @@ def test_a_mixture_is_mended_on_its_hosts_because_no_tool_finds_a_majority():
     half = seen(document("no_quorum"), server(OLD, MINOR, configured=MINOR), client(OLD, MINOR))
     new = server(OLD, MINOR, configured=MINOR, running=frozenset({MINOR}))
     half = dataclasses.replace(half, servers={**half.servers, "fdb1": new, "fdb2": new})
-    first = plan.upgrade(half, minor()).steps[0]
+    first = upgrade_plan.upgrade(half, minor()).steps[0]
     assert (first.action, first.arguments) == ("stragglers", ("fdb3", "fdb4", "fdb5"))
     assert f"{MINOR} to {OLD} goes back across minor versions" in refusals(half, target(OLD))
 
@@ -365,20 +365,22 @@ OF_INVENTORY = {
 
 def test_a_client_that_is_only_listed_any_more_holds_nothing_up():
     gone = with_clients()
-    assert plan.lagging(gone, minor(**OF_INVENTORY)) == []
+    assert upgrade_plan.lagging(gone, minor(**OF_INVENTORY)) == []
     assert actions(gone, minor(**OF_INVENTORY))[0] == "switch_command"
 
 
 def test_where_a_server_does_not_tell_its_connections_nobody_counts_as_gone():
     blind = _with_peers(with_clients(), "fdb2")
-    assert plan.lagging(blind, minor(**OF_INVENTORY)) == [f"{WORKER} ({OLD})", f"{STRANGER} ({OLD})"]
+    assert upgrade_plan.lagging(blind, minor(**OF_INVENTORY)) == [f"{WORKER} ({OLD})", f"{STRANGER} ({OLD})"]
 
 
 def test_a_worker_with_the_old_library_alone_is_waited_for():
     found = with_clients(WORKER)
-    assert plan.lagging(found, minor(**OF_INVENTORY)) == [f"{WORKER} ({OLD})"]
+    assert upgrade_plan.lagging(found, minor(**OF_INVENTORY)) == [f"{WORKER} ({OLD})"]
     assert actions(found, minor(**OF_INVENTORY))[0] == "clients_speak"
-    assert plan.lagging(found, target(procedure="minor", **OF_INVENTORY)) == []  # the same minor speaks to it
+    assert (
+        upgrade_plan.lagging(found, target(procedure="minor", **OF_INVENTORY)) == []
+    )  # the same minor speaks to it
 
 
 def test_a_stranger_that_would_be_cut_off_is_named_before_anything_changes():
@@ -392,7 +394,7 @@ def test_a_stranger_that_would_be_cut_off_is_named_before_anything_changes():
     switched = dataclasses.replace(
         found, servers={name: dataclasses.replace(host, configured=MINOR) for name, host in found.servers.items()}
     )
-    assert not plan.upgrade(switched, minor(**OF_INVENTORY)).refusals
+    assert not upgrade_plan.upgrade(switched, minor(**OF_INVENTORY)).refusals
 
 
 # --- refusals
@@ -544,7 +546,7 @@ def test_a_host_that_is_off_is_no_reason_to_bounce_the_others_again():
 def test_a_host_that_comes_back_as_it_was_is_switched_and_bounced_alone():
     late = seen(with_versions(NEW, NEW, OLD, NEW, NEW), SWITCHED["servers"], DONE_CLIENT)
     late = dataclasses.replace(late, servers={**late.servers, "fdb3": server(OLD, NEW)})
-    steps = plan.upgrade(late, target()).steps
+    steps = upgrade_plan.upgrade(late, target()).steps
     assert [(step.action, step.arguments) for step in steps] == [
         ("switch", ("fdb3",)),
         ("bounce", ("fdb3",)),
@@ -559,7 +561,7 @@ def test_where_the_cluster_does_not_say_a_version_its_host_does():
         new = dataclasses.replace(SWITCHED["servers"], running=frozenset({NEW}))
         back = dataclasses.replace(old, servers=dict.fromkeys(ENDPOINTS, new))
         late = dataclasses.replace(back, servers={**back.servers, "fdb3": SWITCHED["servers"]})
-        assert plan.upgrade(late, target()).steps[0].arguments == ("fdb3",)
+        assert upgrade_plan.upgrade(late, target()).steps[0].arguments == ("fdb3",)
         assert "bounce" not in actions(back, target())
 
 
@@ -598,7 +600,7 @@ def test_foundationdb_conf_that_was_edited_is_written_anew_before_the_bounce():
     edited = dataclasses.replace(
         edited, servers={**edited.servers, "fdb2": dataclasses.replace(edited.servers["fdb2"], edited=True)}
     )
-    first = plan.upgrade(edited, target()).steps[0]
+    first = upgrade_plan.upgrade(edited, target()).steps[0]
     assert first.arguments == ("fdb2",) and "foundationdb.conf of fdb2 was another" in first.name
     # What needs no restart is an apply's.
     done = dataclasses.replace(edited, document=with_versions(*ALL_NEW), clients={})

@@ -1,7 +1,7 @@
 import pytest
 
+from cluster.model import Cluster, Host
 from deploys.firewall import config
-from deploys.model import Cluster, Host
 from tests.unit.clusters import cluster
 
 

@@ -7,15 +7,15 @@ import gevent
 import pytest
 from pyinfra.api import OperationError
 
-from deploys import operator_state
+from cluster.errors import UserError
+from cluster.model import Cluster, Host
+from cluster.pki.authority import Authority
 from deploys.foundationdb import cluster_file, config, deploy, status
 from deploys.foundationdb.cluster_file import ClusterFile, ClusterFileError
 from deploys.foundationdb.facts import Installation, Installed
 from deploys.foundationdb.operations import unpack_command
 from deploys.foundationdb.status import Limits
-from deploys.model import Cluster, Host
-from ops.authority import Authority
-from ops.errors import UserError
+from deploys.framework import operator_state
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
 DATA = {

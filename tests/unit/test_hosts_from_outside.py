@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deploys.model import Host
+from cluster.errors import UserError
+from cluster.model import Host
 from ops import hosts
-from ops.errors import UserError
 
 
 def test_an_inventory_is_read_as_pyinfra_reads_it() -> None:

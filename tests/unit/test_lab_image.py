@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from deploys.debian_packages import DEBIAN_PACKAGES
+from deploys.framework.debian_packages import DEBIAN_PACKAGES
 from ops.lab.image import Recipe, authorities, debian_sources, proxy_options
 
 MIRROR = "http://mirror.example/debian/"

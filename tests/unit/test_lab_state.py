@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.errors import Failure
+from cluster.errors import Failure
 from ops.lab import machine, state
 from ops.lab.plan import lab_plan
 from ops.lab.state import Lab, LabFiles

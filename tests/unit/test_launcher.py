@@ -73,9 +73,12 @@ def launcher(tmp_path: Path) -> Launcher:
 
 def test_the_environment_is_made_once_and_every_argument_arrives(launcher: Launcher) -> None:
     code, error, asked = launcher.run("lab", "ssh", "app1", "echo a b")
-    assert (code, asked) == (0, ["venv", "pip requirements/operator.lock", "run -m ops.cli lab ssh app1 echo a b"])
+    assert (code, asked) == (
+        0,
+        ["venv", "pip requirements/operator.lock", "run -m ops.cli.main lab ssh app1 echo a b"],
+    )
     assert len(error.splitlines()) == 1
-    assert launcher.run("down") == (0, "", ["run -m ops.cli down"])
+    assert launcher.run("down") == (0, "", ["run -m ops.cli.main down"])
 
 
 def test_a_changed_lock_makes_a_new_environment_and_removes_the_old(launcher: Launcher) -> None:
@@ -92,9 +95,9 @@ def test_tests_get_the_larger_environment_and_other_commands_go_on_with_it(launc
         "venv",
         "pip requirements/build.lock",
         "pip requirements/dev.lock",
-        "run -m ops.cli test -k plan",
+        "run -m ops.cli.main test -k plan",
     ]
-    assert launcher.run("down")[2] == ["run -m ops.cli down"]
+    assert launcher.run("down")[2] == ["run -m ops.cli.main down"]
     assert launcher.environments() == ["dev"]
 
 
@@ -110,10 +113,10 @@ def test_the_benchmarks_get_the_largest_and_the_tests_go_on_with_it(launcher: La
         "venv",
         "pip requirements/build.lock",
         "pip requirements/bench.lock",
-        "run -m ops.cli bench path",
+        "run -m ops.cli.main bench path",
     ]
-    assert launcher.run("test")[2] == ["run -m ops.cli test"]
-    assert launcher.run("down")[2] == ["run -m ops.cli down"]
+    assert launcher.run("test")[2] == ["run -m ops.cli.main test"]
+    assert launcher.run("down")[2] == ["run -m ops.cli.main down"]
     assert launcher.environments() == ["bench"]
 
 
@@ -123,7 +126,7 @@ def test_what_failed_or_was_interrupted_is_made_anew(launcher: Launcher) -> None
     assert "could not install requirements/operator.lock" in error
     assert not any(line.startswith("run") for line in asked)
     assert launcher.run("down")[2][0] == "venv"
-    assert launcher.run("down")[2] == ["run -m ops.cli down"]
+    assert launcher.run("down")[2] == ["run -m ops.cli.main down"]
 
 
 def test_an_old_python_is_refused_with_what_is_needed(launcher: Launcher) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys import lock
-from ops.errors import Failure, UserError
+from cluster.errors import Failure, UserError
+from deploys.conductor import lock
 
 HOSTS = ["app1", "app2", "app3"]
 

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from deploys import locks
+from deploys.framework import locks
 
 HOLDER = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
 

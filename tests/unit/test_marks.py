@@ -8,8 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from deploys import model
-from ops import marks
+from cluster import marks, model
 from tests.unit import clusters
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deploys.conduct import Plan
-from deploys.foundationdb import members
-from deploys.foundationdb.members import Leaver, Member, Seen, Target
+from deploys.conductor.conduct import Plan
+from deploys.foundationdb import membership_plan as members
+from deploys.foundationdb.membership_plan import Leaver, Member, Seen, Target
 from deploys.foundationdb.status import Limits
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import pytest
 
-from deploys import smoke
+from deploys.smoke import deploy as smoke
 from nginx.render import NginxValues, check_conf, lua_files, nginx_conf
 from services import sp
 from services.client import StoreClient

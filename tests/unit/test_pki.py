@@ -13,10 +13,10 @@ from unittest import mock
 import pytest
 from cryptography import x509
 
-from deploys import authority as run
+from cluster.errors import Failure, UserError
+from cluster.pki.authority import Authority, seen
+from deploys.framework import authority as run
 from ops import pki
-from ops.authority import Authority, seen
-from ops.errors import Failure, UserError
 from tests.unit import clusters
 
 HOSTS = {"app1": "192.0.2.21", "app2": "192.0.2.22"}

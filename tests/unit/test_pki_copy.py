@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from ops import ca_state, pki, pki_copy
-from ops.authority import Authority
-from ops.ca_state import Seen, State
-from ops.errors import UserError
-from ops.paths import ROOT
+from cluster.errors import UserError
+from cluster.paths import ROOT
+from cluster.pki import ca_state
+from cluster.pki.authority import Authority
+from cluster.pki.ca_state import Seen, State
+from ops import pki, pki_copy
 
 WORDS = "correct horse battery"
 
@@ -114,7 +115,7 @@ def test_another_ca_is_refused(authority, tmp_path):
 
 def griddle(tmp_path, machine, *arguments, stdin=None, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "ops.cli", "pki", *arguments],
+        [sys.executable, "-m", "ops.cli.main", "pki", *arguments],
         cwd=ROOT, input=stdin, capture_output=True, text=True, start_new_session=True,
         env=os.environ | {"GRIDDLE_STATE": str(tmp_path / machine)} | environment,
     )  # fmt: skip

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deploys.model import Host
+from cluster.errors import Failure, UserError
+from cluster.model import Host
 from ops import hosts, profile
-from ops.errors import Failure, UserError
 from ops.profile import Worker
 
 LOOKED = """\

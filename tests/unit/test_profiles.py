@@ -1,7 +1,7 @@
 import pytest
 
+from cluster.errors import UserError
 from deploys.base.config import parse_report
-from ops.errors import UserError
 from tuning import profiles
 
 ENTRY = '{value = 1, reason = "r", source = "s"}'

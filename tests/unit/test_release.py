@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from deploys import releases
-from ops import release, wheels
-from ops.errors import UserError
+from cluster import releases
+from cluster.errors import UserError
+from ops.release import build as release
+from ops.release import wheels
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from pyinfra import host, state
 from pyinfra.api import StringCommand, operation
 from deploys import remote
 from deploys.etcd.gateway import Gateway
-from ops.errors import Failure
-from ops.progress import say
+from cluster.errors import Failure
+from cluster.progress import say
 
 def tell(what):
     Path({directory!r}, what).touch()

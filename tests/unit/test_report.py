@@ -1,6 +1,6 @@
 """What the report of an operation says to people."""
 
-from deploys.report import summary
+from deploys.conductor.report import summary
 
 GREEN = [{"gate": "available", "seen": "true", "ok": True}]
 RED = [{"gate": "data healthy", "seen": "false", "ok": False}]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploys import check, forms, model
-from deploys.settings import SETTINGS, comments, defaults
+from cluster import check, forms, model
+from cluster.data import SETTINGS, comments, defaults
 from ops import data
 from tests.unit.clusters import HOSTS, cluster
 
@@ -24,7 +24,7 @@ STORE, WHERE = "blobstore://key@s3.example:9000", "bucket=c&region=d"
 
 def test_every_key_of_group_data_is_in_the_table_with_a_meaning():
     known = defaults()
-    assert sorted(set(known) - set(SETTINGS)) == [], "deploys/settings.py has no line for these"
+    assert sorted(set(known) - set(SETTINGS)) == [], "cluster/data.py has no line for these"
     assert [key for key, default in known.items() if not default.meaning] == [], "no comment says what these mean"
     for group in ("lab", "prod"):
         assert sorted(set(model.group_data(group)) - set(known)) == [], "no default"
@@ -234,7 +234,7 @@ def test_what_group_data_imports_is_no_data(tmp_path, monkeypatch):
 
 def griddle(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "ops.cli", "data", *arguments],
+        [sys.executable, "-m", "ops.cli.main", "data", *arguments],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 

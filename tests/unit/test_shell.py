@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys import shell
+from deploys.framework import shell
 from deploys.metrics import exporter
 from ops.direct import urlopen
 
@@ -95,7 +95,8 @@ def test_nothing_reaches_hosts_or_the_cluster_but_in_these_ways():
         if re.search(r"\.run_shell_command[(,]", text):
             assert "StringCommand(shell.command(" in text and 'StringCommand("sh"' not in text, path
         assert not re.search(r"ssh_target\(\w+\), (?!shell)\w", text), path
-        outside = {"ops/artifacts.py", "ops/marks.py"}  # packages from their vendor, the operator's webhook
+        # packages from their vendor, the operator's webhook
+        outside = {"cluster/artifacts.py", "cluster/marks.py"}
         if str(path.relative_to(ROOT)) not in outside:
             assert "request.urlopen" not in text, path
 
@@ -120,6 +121,8 @@ def test_a_host_that_another_run_holds_for_long_is_said(tmp_path):
 
 
 def test_two_runs_upload_under_different_names():
-    program = "from pathlib import Path; from deploys.shell import upload_path; print(upload_path(Path('x')))"
+    program = (
+        "from pathlib import Path; from deploys.framework.shell import upload_path; print(upload_path(Path('x')))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() not in ("", shell.upload_path(Path("x")))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploys import smoke
 from deploys.etcd import deploy as etcd
+from deploys.smoke import deploy
 from tests.unit import stores
 from tests.unit.clusters import cluster
 from tests.unit.serving import ServingPath
@@ -23,11 +23,11 @@ def test_both_lanes_are_asked_whether_or_not_clients_may_choose(
 ) -> None:
     hosts = cluster(proxy_virtual_ip="192.0.2.10", proxy_lane_override=override).hosts
     asked: list[str] = []
-    monkeypatch.setattr(smoke.model, "this_host", lambda: hosts["proxy1"])
-    monkeypatch.setattr(smoke.gates, "wait_until", lambda command, **_: asked.append(command))
+    monkeypatch.setattr(deploy.model, "this_host", lambda: hosts["proxy1"])
+    monkeypatch.setattr(deploy.gates, "wait_until", lambda command, **_: asked.append(command))
     remembered: list[str] = []
-    monkeypatch.setattr(smoke, "store_remembers", lambda url, **_: remembered.append(url))
-    smoke.smoke()
+    monkeypatch.setattr(deploy, "store_remembers", lambda url, **_: remembered.append(url))
+    deploy.smoke()
     default, wsgi = asked  # a proxy alone is asked for no alarm of etcd's
     assert remembered == ["http://192.0.2.10:80/v1/profiles/griddle-smoke"]
     assert "http://192.0.2.10:80/v1/profiles/griddle-smoke" in default and "^X-Lane: direct" in default
@@ -50,7 +50,7 @@ def test_an_answer_is_judged_by_status_lane_and_release(tmp_path: Path, answer: 
     curl.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
     curl.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", smoke.probe("http://192.0.2.10/", "direct")], env=environment)
+    done = subprocess.run(["sh", "-c", deploy.probe("http://192.0.2.10/", "direct")], env=environment)
     assert (done.returncode == 0) == good
 
 
@@ -88,8 +88,8 @@ def test_an_alarm_is_seen_where_all_members_are_healthy(tmp_path: Path) -> None:
 
 
 def remembers(path: ServingPath, name: str, file: Path) -> subprocess.CompletedProcess[str]:
-    url = f"http://127.0.0.1:{path.ports['front']}{smoke.PROBE}"
-    return subprocess.run(["sh", "-c", smoke.remembers(url, name, str(file))], capture_output=True, text=True)
+    url = f"http://127.0.0.1:{path.ports['front']}{deploy.PROBE}"
+    return subprocess.run(["sh", "-c", deploy.remembers(url, name, str(file))], capture_output=True, text=True)
 
 
 def test_a_store_that_has_forgotten_what_a_deploy_wrote_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyinfra.connectors.sshuserclient import SSHClient
 
-from deploys.model import Cluster, Host
+from cluster.model import Cluster, Host
 from ops import hosts, status
 from tests.unit import sshd as servers
 from tests.unit.clusters import cluster

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploys import model
+from cluster import model
 from ops import status
 from services.engines import etcd_space
 from tests.unit.clusters import cluster

@@ -3,8 +3,8 @@ import io
 import subprocess
 import tarfile
 
-from deploys import tree
-from deploys.tree import Directory, File, Link, Seen
+from deploys.framework import tree
+from deploys.framework.tree import Directory, File, Link, Seen
 
 
 def look(*paths):

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from deploys import units
-from deploys.units import AS_WANTED, Act, Coming, Read, Seen, Stamp, action
+from deploys.framework import units
+from deploys.framework.units import AS_WANTED, Act, Coming, Read, Seen, Stamp, action
 
 LOOK = """\
 inputs 1234567890abcdef 1700000000.5

@@ -6,7 +6,7 @@ import secrets
 import paramiko
 import pytest
 
-from deploys import remote
+from deploys.framework import remote
 from tests.unit.sshd import missing, sshd
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
