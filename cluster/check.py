@@ -1,4 +1,7 @@
-"""Bad input is found here, before any host is touched: one line per problem, exit code 2."""
+"""Bad input is found here, before any host is touched: one line per problem, exit code 2.
+
+What a component's own data must be is the component's (deploys/<component>/checks.py), which registers it here.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,18 @@ import difflib
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cluster import forms, model, releases
-from cluster.data import CLUSTER, OTHER_CONNECTORS, RUN, SETTINGS
+from cluster import forms, model
+from cluster.data import CLUSTER, OTHER_CONNECTORS, RUN, SETTINGS, Setting
 from cluster.errors import UserError
 from cluster.model import Cluster, Host
-from cluster.paths import ROOT
-from cluster.settings import ports
-from deploys.backup import config as backup
-from deploys.backup import object_store
-from deploys.foundationdb import config as foundationdb
 from tuning import profiles
-
-# Coordinators for surviving R - 1 failures: 2R - 1, each on a machine of its own.
-# FoundationDB documentation, administration.rst.
-COORDINATORS = {name: 2 * replicas - 1 for name, replicas in foundationdb.REPLICAS.items()}
-
-COMPONENTS = {path.parent.name for path in (ROOT / "deploys").glob("*/deploy.py")}
 
 # Where the kernel takes a port for an outgoing connection, if no profile says otherwise (ip-sysctl).
 OUTGOING_PORTS = "32768 60999"
@@ -42,6 +35,31 @@ FILES_OF = {
     "fdb_restore.py": frozenset(),
     "fdb_members.py": frozenset(),  # but for a host that joins
 }
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What a component knows of its own data.
+
+    :param settings: its keys; they join `cluster.data.SETTINGS`
+    :param faults: lines about values that are good alone and cannot be together
+    :param ports: TCP ports that it listens on on a host, each with what wants it
+    :param files: functions that raise UserError or ValueError where a file that the data names is missing
+    """
+
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    faults: Callable[[Cluster], Iterable[str]] = lambda cluster: ()
+    ports: Callable[[Cluster, Host], Iterable[tuple[int, str]]] = lambda cluster, host: ()
+    files: Callable[[Cluster], Iterable[Callable[[], object]]] = lambda cluster: ()
+
+
+COMPONENTS: dict[str, Checks] = {}
+"""{name: its checks}; deploys/components.py registers all of them."""
+
+
+def register(name: str, checks: Checks) -> None:
+    COMPONENTS[name] = checks
+    SETTINGS.update(checks.settings)
 
 
 def problems(cluster: Cluster) -> list[str]:
@@ -136,80 +154,22 @@ def _shown(key: str, value: Any) -> str:
 
 def _agreement(cluster: Cluster) -> Iterator[str]:
     """Values that are good alone and cannot be together."""
-    data = cluster.data
     for host in cluster.hosts.values():
-        if host.address == data["proxy_virtual_ip"]:
-            yield f"proxy_virtual_ip {host.address} is the address of {host.name}"
         yield from _ports(cluster, host)
-        somaxconn, key = _kernel(host, "net.core.somaxconn", "4096"), "front_backlog"
-        if host.groups & {"apps", "proxies"} and host.data[key] > int(somaxconn):
-            seen = f"{key} is {host.data[key]}"
-            yield f"host {host.name}: {seen}; its profile's net.core.somaxconn cuts it to {somaxconn}"
-    if not any(data["app_slots"].values()):
-        yield "app_slots names no release: at least one slot needs one, the same for all hosts"
-    if data["proxy_deadline_ms"] < data["metrics_promise_ms"]:
-        yield (
-            f"proxy_deadline_ms is {data['proxy_deadline_ms']}: reads would be given up before the promise's "
-            f"{data['metrics_promise_ms']} ms (metrics_promise_ms) are over"
-        )
-    if data["etcd_election_ms"] < 5 * data["etcd_heartbeat_ms"]:
-        yield (
-            f"etcd_election_ms is {data['etcd_election_ms']}; etcd needs at least five heartbeats, "
-            f"{5 * data['etcd_heartbeat_ms']} (etcd_heartbeat_ms is {data['etcd_heartbeat_ms']})"
-        )
-    if cluster.store_engine == "fdb":
-        yield from _foundationdb(cluster)
-
-
-def _foundationdb(cluster: Cluster) -> Iterator[str]:
-    data, hosts = cluster.data, cluster.group("fdb")
-    redundancy = data["fdb_redundancy"]
-    if len(hosts) < COORDINATORS[redundancy]:
-        yield (
-            f"{redundancy} needs {COORDINATORS[redundancy]} coordinators, one per host; group fdb has {len(hosts)}"
-        )
-    for host in hosts:
-        kept = "fdb_storage_memory" if data["fdb_engine"] == "memory" else "fdb_cache_memory"
-        for small, large in ((kept, "fdb_memory"), ("fdb_log_size", "fdb_logs_size")):
-            if forms.size_bytes(host.data[small]) >= forms.size_bytes(host.data[large]):
-                seen = f"{small} is {host.data[small]}"
-                yield f"host {host.name}: {seen}; less than {large}, {host.data[large]}, is needed"
-    yield from object_store.faults(data)
-    if data["fdb_backup_url"] and data["fdb_backup_snapshot_seconds"] > data["fdb_backup_keep_days"] * 86400:
-        yield (
-            f"fdb_backup_snapshot_seconds is {data['fdb_backup_snapshot_seconds']}: longer than "
-            f"fdb_backup_keep_days, {data['fdb_backup_keep_days']}; nothing could be restored in between"
-        )
+    for checks in COMPONENTS.values():
+        yield from checks.faults(cluster)
 
 
 def listening(cluster: Cluster, host: Host) -> Iterator[tuple[int, str]]:
     """All TCP ports that a host listens on, each with what wants it."""
-    data, groups = host.data, host.groups
     yield model.ssh_port(host), "ssh"
-    if "apps" in groups:
-        for what in ("store", "front"):
-            for slot in model.SLOTS:
-                for worker, port in enumerate(ports(host, what, slot)):
-                    yield port, f"{what}_port (slot {slot}, worker {worker})"
-    if "proxies" in groups:
-        yield data["proxy_port"], "proxy_port"
-    if "etcd" in groups:
-        yield data["etcd_client_port"], "etcd_client_port"
-        yield data["etcd_peer_port"], "etcd_peer_port"
-    if cluster.store_engine == "fdb":
-        if "fdb" in groups:
-            for process in foundationdb.processes(host):
-                yield process.port, f"fdb_port (process {process.port - data['fdb_port']})"
-        if "metrics" in groups and data["fdb_backup_url"]:
-            yield backup.SCRATCH_PORT, "the database that fdb backup verify restores into"
-    if "metrics" in groups:
-        for key in ("metrics_graphite_port", "metrics_http_port", "metrics_board_port"):
-            yield data[key], key
+    for checks in COMPONENTS.values():
+        yield from checks.ports(cluster, host)
 
 
 def _ports(cluster: Cluster, host: Host) -> Iterator[str]:
     """Two of a host's ports are one, there is no such port, or the kernel may have given it away."""
-    first, last = map(int, _kernel(host, "net.ipv4.ip_local_port_range", OUTGOING_PORTS).split())
+    first, last = map(int, kernel(host, "net.ipv4.ip_local_port_range", OUTGOING_PORTS).split())
     wanted: dict[int, str] = {}
     said = set()  # a key's ranges of a hundred ports would be a hundred lines
     for port, what in listening(cluster, host):
@@ -228,11 +188,11 @@ def _ports(cluster: Cluster, host: Host) -> Iterator[str]:
             yield f"host {host.name}: {line}"
 
 
-def _kernel(host: Host, name: str, otherwise: str) -> str:
+def kernel(host: Host, name: str, otherwise: str) -> str:
     """A sysctl's value by the host's profile; a profile that cannot be read is refused elsewhere."""
     try:
         settings = profiles.load(host.data["base_profile"])
-    except UserError:
+    except profiles.ProfileError:
         return otherwise
     return next((str(s.value) for s in settings if (s.table, s.key) == ("sysctl", name)), otherwise)
 
@@ -264,8 +224,8 @@ def _components(overrides: Mapping[str, Any]) -> Iterator[str]:
     names = {*filter(None, str(overrides["component"] or "").split(","))}
     if not names:
         yield "--data component=: no component is named; without it all of them are applied"
-    for name in sorted(names - COMPONENTS):
-        yield f"--data component={name}: no such component{_near(name, COMPONENTS)}"
+    for name in sorted(names - COMPONENTS.keys()):
+        yield f"--data component={name}: no such component{_near(name, {*COMPONENTS})}"
 
 
 def _near(word: str, known: set[str]) -> str:
@@ -297,7 +257,8 @@ def _wanted(overrides: Mapping[str, Any]) -> set[str]:
     if component := overrides.get("component"):
         return set(component.split(","))
     deploys = [Path(name).name for name in _command_line("operations") if name.endswith(".py")]
-    wanted = set().union(*(FILES_OF.get(name, {"app", "foundationdb", "backup"}) for name in deploys))
+    wanted = set().union(*(FILES_OF.get(name, COMPONENTS.keys()) for name in deploys))
+    wanted |= {"base"}  # kernel profiles, which are this checkout's
     return wanted | {"foundationdb"} if overrides.get("join") else wanted
 
 
@@ -334,26 +295,14 @@ def _files(cluster: Cluster, only: set[str]) -> list[str]:
 
     :param only: components whose files are needed
     """
-    found = []
-
-    def attempt(check: Any) -> None:
-        try:
-            check()
-        except UserError as error:
-            found.append(str(error))
-
-    for name in sorted({host.data["base_profile"] for host in cluster.hosts.values()}):
-        attempt(lambda name=name: profiles.load(name))
-    if only & {"app", "agent", "proxy"}:
-        for version in filter(None, cluster.data["app_slots"].values()):
-            attempt(lambda version=version: releases.resolve_present(version))
-    if only & {"foundationdb", "backup"} and cluster.store_engine == "fdb":
-        from cluster import artifacts
-
-        attempt(lambda: artifacts.resolve(cluster.data["fdb_version"]))
-        if "backup" in only and cluster.data["fdb_backup_url"]:
-            attempt(lambda: object_store.check(cluster.data))
-    return found
+    found = {}
+    for name, checks in COMPONENTS.items():
+        for check in checks.files(cluster) if name in only else ():
+            try:
+                check()
+            except (UserError, ValueError) as error:
+                found[str(error)] = None  # components may need the same file
+    return [*found]
 
 
 def _command_line(parameter: str) -> tuple[str, ...]:

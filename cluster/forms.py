@@ -185,6 +185,17 @@ JOURNAL_SIZE = text(r"[1-9][0-9]{0,8}[KMGT]", "a size such as 512M or 2G")
 TIME = text(r"[1-9][0-9]{0,4}(min|m|h|d|w)( ?[1-9][0-9]{0,4}(min|m|h|d|w))*", "a time such as 30min, 1h or 1d")
 RETENTION = text(r"[1-9][0-9]{0,3}[dwy]", "a time such as 30d, 8w or 1y")
 
+COUNT = whole(1, 1000)
+SECONDS = whole(1, 86400)
+
+
+def networks(least: int) -> ListOf:
+    """A list of networks, at least so many."""
+    return ListOf(
+        NETWORK, "a list of networks such as ['10.0.0.0/8']" + (", at least one" if least else ""), least
+    )
+
+
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 

@@ -25,11 +25,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster import ssh
 from cluster.model import Cluster
 from cluster.paths import CLUSTERS, ROOT
 from cluster.progress import say
-from deploys.framework.shell import CURL
-from ops import hosts
+from cluster.ssh import CURL
 
 KINDS = ("deploy", "fdb", "etcd", "release", "flag", "experiment", "drill", "tuning", "note")
 WEBHOOK_SECONDS = 2
@@ -120,7 +120,7 @@ def _start_sender(cluster: Cluster, labels: Mapping[str, str], value: float) -> 
     (store,) = cluster.group("metrics")
     order = {
         # On another connector than ssh (pyinfra's tests, a local run) there is nobody to send to.
-        "ssh": ["ssh", *hosts.ssh_options(store), hosts.ssh_target(store)] if cluster.reached_by_ssh else None,
+        "ssh": ["ssh", *ssh.options(store), ssh.target(store)] if cluster.reached_by_ssh else None,
         "port": cluster.data["metrics_http_port"],
         "line": line(labels, value, time.time()),
         "webhook": cluster.data.get("notify_webhook_url"),

@@ -1,12 +1,46 @@
-"""Built releases as they lie on the operator's machine."""
+"""Releases: what names one, and how built ones lie on the operator's machine."""
 
 from __future__ import annotations
 
+import hashlib
+import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.errors import UserError
-from cluster.paths import RELEASES
-from ops.release import build as release
+from cluster.paths import RELEASES, ROOT
+
+_LAYOUT = 1  # of the archive; part of the version
+SERVICE, BUILD = "requirements/service.lock", "requirements/build.lock"
+RECIPE = "requirements/build-wheels"
+
+
+def of_checkout() -> str:
+    """The version that a build of this checkout, as it is now, has."""
+    return name(sources(ROOT), wheels_key(ROOT))
+
+
+def name(sources: Mapping[str, bytes], wheels_key: str) -> str:
+    """ "r-" and 12 hexadecimal digits of the hash of everything that the release is made from."""
+    digest = hashlib.sha256(f"{_LAYOUT}\0{wheels_key}\0".encode())
+    for name, data in sorted(sources.items()):
+        digest.update(f"{name}\0{len(data)}\0".encode())
+        digest.update(data)
+    return f"r-{digest.hexdigest()[:12]}"
+
+
+def sources(checkout: Path) -> dict[str, bytes]:
+    """{path: content} of the services' programs."""
+    paths = sorted((checkout / "services").rglob("*.py"))
+    return {str(path.relative_to(checkout)): path.read_bytes() for path in paths}
+
+
+def wheels_key(checkout: Path) -> str:
+    """The hash of locks, recipe and architecture."""
+    digest = hashlib.sha256(f"{platform.machine()}\0".encode())
+    for name in (RECIPE, SERVICE, BUILD):
+        digest.update((checkout / name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def resolve(version: str) -> Path:
@@ -39,7 +73,7 @@ def resolve_present(version: str) -> Path:
     :raises UserError: there is no such release, or ``current`` is another one
     """
     directory = resolve(version)
-    if version == "current" and directory.name != (wanted := release.of_checkout()):
+    if version == "current" and directory.name != (wanted := of_checkout()):
         raise UserError(
             f"app_slots: current is {directory.name}, and this checkout's services and locks make {wanted}: "
             "./griddle release build, or name a version in app_slots"

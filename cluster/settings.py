@@ -9,10 +9,8 @@ import tomli_w
 
 from cluster import releases
 from cluster.model import Cluster, Host
-from deploys.framework.tree import File
+from cluster.pki import places
 from services.config import slot_port
-
-PKI = "/etc/griddle/pki"
 
 
 def ports(host: Host, what: str, slot: str) -> list[int]:
@@ -34,9 +32,9 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
         "statsd": {"host": "127.0.0.1", "port": data["metrics_statsd_port"]},
         "etcd": {
             "endpoints": [f"https://{h.address}:{h.data['etcd_client_port']}" for h in cluster.group("etcd")],
-            "ca": f"{PKI}/ca.crt",
-            "cert": f"{PKI}/client.crt",
-            "key": f"{PKI}/client.key",
+            "ca": f"{places.SERVICES}/ca.crt",
+            "cert": f"{places.SERVICES}/client.crt",
+            "key": f"{places.SERVICES}/client.key",
         },
     }
     if "apps" in host.groups:
@@ -88,10 +86,10 @@ def griddle(cluster: Cluster, host: Host) -> dict[str, Any]:
     return config
 
 
-def files(cluster: Cluster, host: Host) -> dict[str, File]:
-    """griddle.toml and its JSON twin."""
+def rendered(cluster: Cluster, host: Host) -> dict[str, str]:
+    """{path: content} of griddle.toml and its JSON twin."""
     config = griddle(cluster, host)
     return {
-        "/etc/griddle/griddle.toml": File(tomli_w.dumps(config)),
-        "/etc/griddle/griddle.json": File(json.dumps(config, indent=1) + "\n"),
+        "/etc/griddle/griddle.toml": tomli_w.dumps(config),
+        "/etc/griddle/griddle.json": json.dumps(config, indent=1) + "\n",
     }

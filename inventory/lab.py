@@ -2,7 +2,7 @@
 
 from pathlib import Path as _Path
 
-from cluster.check import refuse_bad_input as _refuse_bad_input
+from deploys.components import refuse_bad_input as _refuse_bad_input
 from ops.lab import state as _state
 
 _checkout = _Path(__file__).resolve().parent.parent

@@ -3,7 +3,7 @@
 ``address`` is a host's address inside the cluster; ssh uses the name unless ``ssh_hostname`` says otherwise.
 """
 
-from cluster.check import refuse_bad_input as _refuse_bad_input
+from deploys.components import refuse_bad_input as _refuse_bad_input
 
 proxies = [
     ("proxy1", {"address": "192.0.2.11"}),

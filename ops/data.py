@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.data import CLUSTER, HOST, RUN, SETTINGS, defaults
 from cluster.model import Cluster
+from deploys import components  # noqa: F401  (components register their keys)
 from ops import hosts
 
 SCOPES = {CLUSTER: "one for the cluster", HOST: "each host's own", RUN: "of one run, by --data"}

@@ -24,7 +24,7 @@ from typing import IO
 from cluster.errors import UserError
 from cluster.paths import ROOT, STATE
 from cluster.progress import say
-from nginx.render import NginxValues, lua_files, nginx_conf
+from deploys.proxy.nginx import NginxValues, lua_files, nginx_conf
 from ops.process import die_with_parent
 
 PORT = 8080

@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cluster import model
+from cluster import model, ssh
 from cluster.errors import UserError
 from cluster.model import Cluster, Host
 from cluster.paths import ROOT
 from deploys.framework import shell
 
 LAB = ROOT / "inventory" / "lab.py"
-CONNECT_SECONDS = 5
 SSH_FAILED = 255  # the exit code that is ssh's own
 ANSWER_SECONDS = 1.0  # a host that takes no connection in this time does not answer
 BY_OTHERS = threading.Semaphore(8)  # one jump host takes 10 connections that have not yet logged in (MaxStartups)
@@ -48,38 +47,11 @@ def host(of: Cluster, name: str) -> Host:
     return found
 
 
-def ssh_options(of: Host) -> list[str]:
-    """OpenSSH's options that say what the inventory says, with pyinfra's defaults; it never asks for a password.
-
-    Names, ports, jump hosts and keys may also come from the user's ~/.ssh/config: pyinfra reads it, too.
-    """
-    data = of.data
-    options = {"BatchMode": "yes", "ConnectTimeout": str(CONNECT_SECONDS), "LogLevel": "ERROR"}
-    options["StrictHostKeyChecking"] = data.get("ssh_strict_host_key_checking") or "accept-new"
-    if known_hosts := data.get("ssh_known_hosts_file"):
-        options["UserKnownHostsFile"] = known_hosts
-    if port := data.get("ssh_port"):
-        options["Port"] = str(port)
-    found = [item for name, value in options.items() for item in ("-o", f"{name}={value}")]
-    if configuration := data.get("ssh_config_file"):
-        found += ["-F", configuration]
-    if key := data.get("ssh_key"):
-        found += ["-i", key, "-o", "IdentitiesOnly=yes"]
-    return found
-
-
-def ssh_target(of: Host) -> str:
-    """What ssh connects to: user@host, or the host where the inventory names no user."""
-    user = of.data.get("ssh_user")
-    name = of.data.get("ssh_hostname") or of.name
-    return f"{user}@{name}" if user else name
-
-
 def run(
     of: Host, script: str, seconds: float = 30, stdin: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """A shell script on a host, as the inventory's user. Exit code 255 is ssh's own: the host was not reached."""
-    command = ["ssh", *ssh_options(of), ssh_target(of), shell.command(script)]
+    command = ["ssh", *ssh.options(of), ssh.target(of), shell.command(script)]
     given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
         return subprocess.run(command, capture_output=True, timeout=seconds, **given)
@@ -94,7 +66,7 @@ def answers(of: Host, seconds: float) -> bool:
 
     :param seconds: how long a connection by way of others (ProxyJump, ProxyCommand) may take: a whole login
     """
-    asked = ["ssh", "-G", *ssh_options(of), ssh_target(of)]
+    asked = ["ssh", "-G", *ssh.options(of), ssh.target(of)]
     try:
         done = subprocess.run(
             asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS
@@ -114,7 +86,7 @@ def answers(of: Host, seconds: float) -> bool:
 
 def start(of: Host, script: str) -> subprocess.Popen[str]:
     """A shell script on a host that goes on; its output is to be read from the process."""
-    command = ["ssh", *ssh_options(of), ssh_target(of), shell.command(script)]
+    command = ["ssh", *ssh.options(of), ssh.target(of), shell.command(script)]
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

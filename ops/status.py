@@ -24,8 +24,8 @@ import click
 
 from cluster.errors import Failure
 from cluster.model import GROUPS, Cluster, Host
+from cluster.ssh import CURL
 from cluster.table import padded
-from deploys.framework.shell import CURL
 from ops import hosts
 
 STORE_SECONDS = 2.4  # by default: with the start of Python it is under three in all

@@ -9,10 +9,12 @@ import threading
 import time
 from pathlib import Path
 
-PATH = Path(os.environ.get("GRIDDLE_CONTROL", "/run/griddle/control.json"))
+FILE = "/run/griddle/control.json"
+PATH = Path(os.environ.get("GRIDDLE_CONTROL", FILE))
 LOOK_SECONDS = 0.2
 WAIT_LIMIT_MS = 10_000
 OPERATION = "operations/current"
+OPERATION_KEY = f"/griddle/{OPERATION}"  # in etcd
 
 
 class Control:

@@ -19,9 +19,12 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.errors import UserError
-
 PROFILES = Path(__file__).parent / "profiles"
+
+
+class ProfileError(ValueError):
+    """A profile that is not there, or not well formed, in one line."""
+
 
 # Every kernel parameter that a profile may name: a misspelt one would otherwise look like one that this
 # kernel does not have.
@@ -104,33 +107,33 @@ class Setting:
 def load(name: str) -> list[Setting]:
     """The settings of a profile, in the file's order.
 
-    :raises UserError: no such profile, or it does not parse
+    :raises ProfileError: no such profile, or it does not parse
     """
     path = PROFILES / f"{name}.toml"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise UserError(f"profile {name!r} is not in tuning/profiles; there are: {there}")
+        raise ProfileError(f"profile {name!r} is not in tuning/profiles; there are: {there}")
     return parse(path.read_text(), f"tuning/profiles/{path.name}")
 
 
 def parse(text: str, where: str) -> list[Setting]:
     """Parse and check a profile.
 
-    :raises UserError: a table, key or field that does not exist, or one that is missing
+    :raises ProfileError: a table, key or field that does not exist, or one that is missing
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise ProfileError(f"{where}: {error}") from None
     settings = []
     for table, entries in document.items():
         if table not in TABLES:
-            raise UserError(f"{where}: unknown table [{table}]{_near(table, TABLES)}")
+            raise ProfileError(f"{where}: unknown table [{table}]{_near(table, TABLES)}")
         for key, entry in entries.items():
             if key not in TABLES[table]:
-                raise UserError(f"{where}: unknown key {key!r} in [{table}]{_near(key, TABLES[table])}")
+                raise ProfileError(f"{where}: unknown key {key!r} in [{table}]{_near(key, TABLES[table])}")
             if not isinstance(entry, dict) or set(entry) != ENTRY:
-                raise UserError(f"{where}: {table}.{key} needs exactly value, reason and source")
+                raise ProfileError(f"{where}: {table}.{key} needs exactly value, reason and source")
             value = " ".join(str(entry["value"]).split())
             settings.append(Setting(table, key, value, entry["reason"], entry["source"]))
     return settings

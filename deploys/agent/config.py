@@ -7,12 +7,12 @@ from pathlib import Path
 from cluster import settings
 from cluster.model import Cluster, Host
 from deploys.app.config import CONFIGURATION, SLOTS
+from deploys.framework import tree
 from deploys.framework.render import render
 from deploys.framework.tree import File
 
 UNIT = "griddle-agent.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
-CONTROL = "/run/griddle/control.json"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -24,7 +24,7 @@ def files(cluster: Cluster, host: Host) -> dict[str, File]:
         # The workers' sockets are in there, too; on a proxy, nginx has to be let in.
         mode="0750" if "apps" in host.groups else "0755",
     )
-    return {**settings.files(cluster, host), UNIT_FILE: File(unit)}
+    return {**tree.files(settings.rendered(cluster, host)), UNIT_FILE: File(unit)}
 
 
 def slot(host: Host) -> str:

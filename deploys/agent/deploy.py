@@ -9,6 +9,7 @@ from deploys.app import config as app_config
 from deploys.app import deploy as app
 from deploys.app.operations import nothing_else, slot_runs
 from deploys.framework.operations import installed_files, running_unit
+from services import control
 
 
 def install() -> None:
@@ -42,7 +43,7 @@ def activate() -> None:
         name="agent | the agent runs",
         unit=config.UNIT,
         inputs=config.inputs(this),
-        ready=f"test -s {config.CONTROL}",
+        ready=f"test -s {control.FILE}",
     )
     if brings_release:
         nothing_else(

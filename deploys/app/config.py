@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cluster import settings
 from cluster.model import Cluster, Host
+from cluster.pki import places
+from deploys.framework import tree
 from deploys.framework.render import render
 from deploys.framework.tree import File
 
@@ -31,7 +33,7 @@ def files(cluster: Cluster, host: Host) -> dict[str, File]:
         for kind, path in UNIT_FILES.items()
     }
     return {
-        **settings.files(cluster, host),
+        **tree.files(settings.rendered(cluster, host)),
         **units,
         "/etc/systemd/system/griddle.target": File((HERE / "templates" / "griddle.target").read_text()),
         "/usr/local/lib/griddle/worker": File((HERE / "files" / "worker").read_text(), "755"),
@@ -60,7 +62,7 @@ def units(host: Host, slot: str) -> list[str]:
 
 def inputs(slot: str, store_engine: str) -> list[str]:
     """What a worker was started with, besides its release."""
-    certificates = [settings.PKI] if store_engine == "etcd" else []  # that engine reads them once
+    certificates = [places.SERVICES] if store_engine == "etcd" else []  # that engine reads them once
     worker = [*UNIT_FILES.values(), "/usr/local/lib/griddle/worker", f"{SLOTS}/{slot}/VERSION"]
     return [CONFIGURATION, *certificates, *worker]
 

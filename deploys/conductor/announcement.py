@@ -15,10 +15,10 @@ import gevent
 from cluster.errors import Failure
 from cluster.progress import say
 from deploys.conductor.lock import now
-from deploys.etcd.gateway import Gateway, encode
 from deploys.framework import remote
+from deploys.framework.gateway import Gateway, encode
+from services.control import OPERATION_KEY
 
-KEY = "/griddle/operations/current"
 LEASE_SECONDS = 15
 KEEP_ALIVE_SECONDS = 4
 WAIT_MS = 3000
@@ -34,7 +34,7 @@ class Announcement:
         self._alive_at = now()
         self._lease = str(gateway.call("lease/grant", {"TTL": LEASE_SECONDS})["ID"])
         value = encode(json.dumps(self.document))
-        gateway.call("kv/put", {"key": encode(KEY), "value": value, "lease": self._lease})
+        gateway.call("kv/put", {"key": encode(OPERATION_KEY), "value": value, "lease": self._lease})
         self._keeper = gevent.spawn(self._keep_alive)
         remote.guards.append(self.check)
 

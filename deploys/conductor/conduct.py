@@ -24,15 +24,15 @@ from pyinfra.api.host import Host as PyinfraHost
 from cluster import marks, model
 from cluster.errors import Failure, UserError
 from cluster.progress import say
-from deploys.agent.config import CONTROL
 from deploys.conductor import locking, probe
 from deploys.conductor.announcement import LEASE_SECONDS, WAIT_MS, Announcement
 from deploys.conductor.report import Report, summary
-from deploys.etcd.gateway import Gateway
 from deploys.framework import remote, tree, units
 from deploys.framework.facts import Tree
+from deploys.framework.gateway import Gateway
 from deploys.framework.remote import fact, run
 from deploys.framework.shell import exclusive
+from services import control
 
 REFUSED = UserError.exit_code
 ANNOUNCE_SECONDS = 5
@@ -202,7 +202,7 @@ def _announcing(verb: Verb, report: Report) -> Iterator[None]:
 def _await_announcement(document: Mapping[str, Any]) -> None:
     """Agents have written it down, and who reads their files has looked. Raises Failure, naming who has not."""
     words = shlex.quote(f'"started": "{document["started"]}"')
-    command = units.ready_command(f"grep -qF {words} {CONTROL}", ANNOUNCE_SECONDS, "griddle-agent")
+    command = units.ready_command(f"grep -qF {words} {control.FILE}", ANNOUNCE_SECONDS, "griddle-agent")
     on_all(
         [each.name for each in model.cluster().groups(("proxies", "apps"))],
         lambda on: run(on, command, "its agent does not know of the operation; apply deploys/all.py"),

@@ -10,13 +10,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cluster.paths import ROOT
 from cluster.progress import say
-from deploys.foundationdb.status import Gate
 
 DIRECTORY = ROOT / "results" / "operations"
+
+
+class Gate(Protocol):
+    """Something that must hold before an operation goes on: what was seen of it, and whether it holds."""
+
+    name: str
+    seen: str
+    ok: bool
 
 
 class Report:

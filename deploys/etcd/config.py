@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from cluster.model import Cluster, Host
+from cluster.pki import places
 from cluster.pki.authority import Authority
-from cluster.settings import PKI
 from deploys.framework.render import render
 from deploys.framework.tree import File
 
 TEMPLATES = Path(__file__).parent / "templates"
-ETCD_PKI = "/etc/etcd/pki"
+ETCD_PKI = places.ETCD
 CONF = "/etc/etcd/etcd.yaml"
 DATA = "/var/lib/etcd"  # holds a directory named after the cluster
 SNAPSHOTS = "/var/lib/etcd-snapshots"
@@ -108,7 +108,7 @@ def client_files(host: Host, authority: Authority) -> dict[str, File]:
     """What a host needs to talk to etcd; services read it as group griddle."""
     pair = authority.certificate(host.name, host.address, "client")
     return {
-        f"{PKI}/ca.crt": File(authority.bundle(), "644"),
-        f"{PKI}/client.crt": File(pair.certificate, "644"),
-        f"{PKI}/client.key": File(pair.key, "640", "root", "griddle"),
+        f"{places.SERVICES}/ca.crt": File(authority.bundle(), "644"),
+        f"{places.SERVICES}/client.crt": File(pair.certificate, "644"),
+        f"{places.SERVICES}/client.key": File(pair.key, "640", "root", "griddle"),
     }

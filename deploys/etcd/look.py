@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deploys.etcd.config import CONF, DATA, ETCD_PKI, RESTORE, SNAPSHOTS
+from services.control import OPERATION_KEY
 
 ASK_SECONDS = 5
-OPERATION = "/griddle/operations/current"  # deploys/conductor/announcement.py's KEY
 _PAIRS = (("cacert", "ca.crt"), ("cert", "member.crt"), ("key", "member.key"))
 
 
@@ -94,7 +94,7 @@ def command(root: str = "") -> str:
     :param root: before every path, for tests
     """
     conf, pki = f"{root}{CONF}", f"{root}{ETCD_PKI}"
-    lock = shlex.quote(json.dumps({"key": b64encode(OPERATION.encode()).decode(), "serializable": True}))
+    lock = shlex.quote(json.dumps({"key": b64encode(OPERATION_KEY.encode()).decode(), "serializable": True}))
     return "\n".join(
         [
             # etcd makes the directory, and a database, before it finds that it may not begin a cluster

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.model import Cluster, Host
+from cluster.pki import places
 from cluster.pki.authority import Authority
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.framework.render import render
@@ -26,7 +27,7 @@ SEED = "/etc/foundationdb/seed.cluster"
 CLUSTER_FILE = f"{DATA}/fdb.cluster"
 CLIENT_DIRECTORY = "/etc/griddle/fdb"
 CLIENT_CLUSTER_FILE = f"{CLIENT_DIRECTORY}/fdb.cluster"
-PKI = "/etc/foundationdb/pki"
+PKI = places.FOUNDATIONDB
 TLS = {"CERTIFICATE": f"{PKI}/host.crt", "KEY": f"{PKI}/host.key", "CA": f"{PKI}/ca.crt"}
 # What FoundationDB's tools find their certificates by. Only on hosts with TLS: they end where a file is missing.
 TLS_ENVIRONMENT = "/etc/foundationdb/tls.env"
@@ -40,6 +41,8 @@ STATUS_SECONDS = 10  # how long fdbcli may take to answer
 # Classes that configuration.rst documents and that a process of a triple cluster may sensibly have.
 CLASSES = ("unset", "storage", "log", "transaction", "stateless")
 REPLICAS = {"single": 1, "double": 2, "triple": 3}
+# For surviving R - 1 failures: 2R - 1, each on a machine of its own (FoundationDB's administration.rst).
+COORDINATORS = {name: 2 * replicas - 1 for name, replicas in REPLICAS.items()}
 PROCEDURES = ("auto", "patch", "minor")  # of an upgrade; auto: by the versions
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from cluster import model
-from cluster.check import COORDINATORS
 from cluster.errors import Failure, UserError
 from cluster.model import Host
 from cluster.progress import say
@@ -16,6 +15,7 @@ from deploys.backup import config as backup
 from deploys.conductor import conduct
 from deploys.conductor.conduct import Plan, Step
 from deploys.foundationdb import cluster_file, config, membership_plan, status
+from deploys.foundationdb.config import COORDINATORS
 from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.facts import Installation, Installed

@@ -20,19 +20,10 @@ from cluster import model
 from cluster.errors import Failure
 from cluster.pki import ca_state
 from cluster.pki.authority import Authority, Pair, seen
+from cluster.pki.places import BUNDLES, PAIRS
 from cluster.progress import say
-from cluster.settings import PKI
-from deploys.etcd.config import ETCD_PKI
-from deploys.foundationdb import config as foundationdb
 from deploys.framework import operator_state, remote
 
-BUNDLES = (f"{ETCD_PKI}/ca.crt", f"{PKI}/ca.crt", foundationdb.TLS["CA"])
-# Each kind's certificate may lie in more than one place: (kind, certificate, key).
-PAIRS = (
-    ("host", f"{ETCD_PKI}/member.crt", f"{ETCD_PKI}/member.key"),
-    ("host", foundationdb.TLS["CERTIFICATE"], foundationdb.TLS["KEY"]),
-    ("client", f"{PKI}/client.crt", f"{PKI}/client.key"),
-)
 _once = BoundedSemaphore()
 _failed: list[PyinfraError] = []
 

@@ -31,8 +31,6 @@ EXECUTABLE = "sh -c 'umask 022; exec env -i {} sh \"$@\"' sh".format(
 )
 # For scripts in which apt asks its mirrors: by the host's own proxies.
 WITH_PROXIES = 'export no_proxy="$apt_no_proxy"; unset NO_PROXY'
-# For scripts that something else runs than this program: ssh without it, systemd, keepalived, a person.
-CURL = "curl --noproxy '*' -sS"
 
 
 def command(script: str) -> str:

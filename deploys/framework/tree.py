@@ -50,6 +50,11 @@ class Directory:
 Entry = File | Link | Directory
 
 
+def files(contents: Mapping[str, str]) -> dict[str, File]:
+    """Files of the usual mode and owner. `contents`: {path: content}"""
+    return {path: File(content) for path, content in contents.items()}
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a host has at a path. ``kind`` is find's %y: f, d, l or another."""

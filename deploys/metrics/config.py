@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster.model import Cluster, Host
-from cluster.settings import PKI
+from cluster.pki import places
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.status import Limits
 from deploys.framework.render import render
 from deploys.framework.tree import File
+from services.metrics import BOUNDS_MS
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE / "templates"
@@ -40,7 +41,11 @@ EXPORTER_DIRECTORY = "/etc/griddle/metrics-exporter"  # the user griddle's: fdbc
 EXPORTER_CONF = f"{EXPORTER_DIRECTORY}/exporter.json"
 EXPORTER_SEED = f"{EXPORTER_DIRECTORY}/seed.cluster"
 EXPORTER_CLUSTER_FILE = f"{EXPORTER_DIRECTORY}/fdb.cluster"
-EXPORTER_TLS = {"CA": f"{PKI}/ca.crt", "CERTIFICATE": f"{PKI}/client.crt", "KEY": f"{PKI}/client.key"}
+EXPORTER_TLS = {
+    "CA": f"{places.SERVICES}/ca.crt",
+    "CERTIFICATE": f"{places.SERVICES}/client.crt",
+    "KEY": f"{places.SERVICES}/client.key",
+}
 # The exporter and what it imports, from this checkout.
 EXPORTER_MODULES = (
     "deploys/__init__.py",
@@ -65,7 +70,7 @@ HEARTBEAT = "griddle_collectd_starts"
 """A counter that each daemon sends itself by StatsD when it starts, and so reports each second ever after."""
 
 
-LATENCY_BUCKETS_MS = (1, 2.5, 5, 10, 25, 50, 100, 250, 1000)
+LATENCY_BUCKETS_MS = BOUNDS_MS
 """What services/metrics.py and nginx/lua/metrics.lua count by."""
 
 
@@ -120,7 +125,7 @@ def store_files(cluster: Cluster, host: Host) -> dict[str, File]:
             )
         ),
         STORE_SCRAPING: File(
-            render(TEMPLATES / "scrape.yml.j2", members=cluster.group("etcd"), pki=PKI, kept=ETCD_KEPT)
+            render(TEMPLATES / "scrape.yml.j2", members=cluster.group("etcd"), pki=places.SERVICES, kept=ETCD_KEPT)
         ),
         STORE_RELABELLING: File((TEMPLATES / "relabel.yml").read_text()),
         STORE_DROP_IN: File((TEMPLATES / "victoria-metrics.service").read_text()),
@@ -149,9 +154,9 @@ def exporter_files(cluster: Cluster, database: Database | None) -> dict[str, Fil
                 host.name: f"https://{host.address}:{host.data['etcd_client_port']}"
                 for host in cluster.group("etcd")
             },
-            "ca": f"{PKI}/ca.crt",
-            "cert": f"{PKI}/client.crt",
-            "key": f"{PKI}/client.key",
+            "ca": f"{places.SERVICES}/ca.crt",
+            "cert": f"{places.SERVICES}/client.crt",
+            "key": f"{places.SERVICES}/client.key",
         },
     }
     if database:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.model import cluster, this_host
-from cluster.settings import PKI
+from cluster.pki import places
 from deploys.foundationdb import deploy as foundationdb
 from deploys.foundationdb.operations import seeded
 from deploys.framework.debian_packages import DEBIAN_PACKAGES
@@ -66,7 +66,7 @@ def activate() -> None:
                 config.STORE_RELABELLING,
                 config.STORE_SCRAPING,
                 config.STORE_DROP_IN,
-                f"{PKI}/ca.crt",  # read when it starts
+                f"{places.SERVICES}/ca.crt",  # read when it starts
             ],
             ready=f"curl -fsS -m 2 -o /dev/null http://127.0.0.1:{this.data['metrics_http_port']}/health",
         )

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from cluster import settings
 from cluster.model import Cluster, Host
+from deploys.framework import tree
 from deploys.framework.render import render
 from deploys.framework.tree import File
-from nginx.render import NginxValues, check_conf, lua_files, nginx_conf
+from deploys.proxy.nginx import NginxValues, check_conf, lua_files, nginx_conf
 
 TEMPLATES = Path(__file__).parent / "templates"
 HIGHEST_PRIORITY = 200
@@ -42,7 +43,7 @@ def nginx_values(cluster: Cluster, host: Host) -> NginxValues:
 def nginx_files(cluster: Cluster, host: Host) -> dict[str, File]:
     """nginx, its Lua program, and the settings that this reads."""
     return {
-        **settings.files(cluster, host),
+        **tree.files(settings.rendered(cluster, host)),
         "/etc/nginx/nginx.conf": File(nginx_conf(nginx_values(cluster, host))),
         "/etc/nginx/check.conf": File(check_conf()),
         **{f"/etc/nginx/lua/{name}": File(content) for name, content in lua_files().items()},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
-from nginx.render import lua_files
+from deploys.proxy.nginx import lua_files
 from services.metrics import Metrics
 
 REPEATS = 5

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster import table
+from cluster import ssh, table
 from cluster.errors import Failure
 from cluster.model import Cluster
 from cluster.progress import step
@@ -16,7 +16,7 @@ from deploys.etcd import look
 from deploys.etcd.look import Found
 from ops import hosts
 
-LOOK_SECONDS = hosts.CONNECT_SECONDS + 4 * look.ASK_SECONDS
+LOOK_SECONDS = ssh.CONNECT_SECONDS + 4 * look.ASK_SECONDS
 
 
 def show(checkout: Path, inventory: str, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cluster import marks
+from cluster import marks, ssh
 from cluster.errors import Failure, UserError
 from cluster.model import Cluster
 from cluster.progress import say, step
@@ -146,7 +146,7 @@ def _all_serve(cluster: Cluster, seconds: float = 0) -> dict[str, Status]:
 def _run(cluster: Cluster, name: str, words: str, seconds: float, good: Sequence[str] = ()) -> None:
     """etcdctl on a member's host, which asks that member. Raises Failure unless what it said is among `good`."""
     script = f"sudo griddle-etcdctl --command-timeout {seconds:.0f}s {words}"
-    done = hosts.run(cluster.hosts[name], script, seconds + hosts.CONNECT_SECONDS)
+    done = hosts.run(cluster.hosts[name], script, seconds + ssh.CONNECT_SECONDS)
     said = (done.stderr or done.stdout).decode(errors="replace").strip()
     if done.returncode and not any(each in said for each in good):
         problem = re.sub(r'^\{"level.*?\n|^Error: ', "", said) or "no answer"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster import ssh
 from cluster.errors import Failure, UserError
 from cluster.model import Cluster
 from cluster.progress import say
@@ -17,7 +18,7 @@ from ops.process import die_with_parent, pyinfra
 
 def lost(cluster: Cluster, groups: Sequence[str] = ("fdb", "spare")) -> list[str]:
     """Names of these groups' hosts that SSH does not reach, each said in a line: they take no part."""
-    answers = hosts.run_on(cluster.groups(groups), "true", hosts.CONNECT_SECONDS + 5)
+    answers = hosts.run_on(cluster.groups(groups), "true", ssh.CONNECT_SECONDS + 5)
     found = [name for name, answer in answers.items() if answer is None]
     for name in found:
         say(f"{name} does not answer by SSH: it takes no part")

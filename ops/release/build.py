@@ -18,17 +18,16 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from cluster import releases
 from cluster.files import write_durably
 from cluster.paths import RELEASES, ROOT
 from cluster.progress import say, step
-from ops.release.build import wheels
-
-_LAYOUT = 1  # of the archive; part of the version
+from ops.release import wheels
 
 
 def build() -> str:
     """Builds the release unless it is there, makes it current, and returns its version."""
-    sources, version = _sources(ROOT), of_checkout()
+    sources, version = releases.sources(ROOT), releases.of_checkout()
     RELEASES.mkdir(parents=True, exist_ok=True)
     with (RELEASES / ".lock").open("w") as lock:
         with step("release: waiting for another build of this checkout's", quiet_seconds=1):
@@ -62,20 +61,6 @@ def _built(sources: Mapping[str, bytes], version: str) -> str:
     return version
 
 
-def of_checkout() -> str:
-    """The version that a build of this checkout, as it is now, has."""
-    return version_of(_sources(ROOT), wheels.key(ROOT))
-
-
-def version_of(sources: Mapping[str, bytes], wheels_key: str) -> str:
-    """ "r-" and 12 hexadecimal digits of the hash of everything that the release is made from."""
-    digest = hashlib.sha256(f"{_LAYOUT}\0{wheels_key}\0".encode())
-    for name, data in sorted(sources.items()):
-        digest.update(f"{name}\0{len(data)}\0".encode())
-        digest.update(data)
-    return f"r-{digest.hexdigest()[:12]}"
-
-
 def wheel_lock(contents: Mapping[str, bytes]) -> str:
     """A requirements file with the hashes of the wheels in `contents` (path → content)."""
     lines = []
@@ -95,11 +80,6 @@ def tar(contents: Mapping[str, bytes]) -> bytes:
             info.size, info.mode = len(data), 0o644
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def _sources(checkout: Path) -> dict[str, bytes]:
-    paths = sorted((checkout / "services").rglob("*.py"))
-    return {str(path.relative_to(checkout)): path.read_bytes() for path in paths}
 
 
 def _point_current_to(version: str) -> None:

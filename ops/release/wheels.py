@@ -9,9 +9,7 @@ base image: nothing is left of it, whatever interrupts a build.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -22,40 +20,16 @@ from pathlib import Path
 
 from cluster.errors import Failure, UserError
 from cluster.progress import step
+from cluster.releases import BUILD, RECIPE, SERVICE, wheels_key
 from ops.process import die_with_parent
 
-SERVICE, BUILD = "requirements/service.lock", "requirements/build.lock"
 _HASHED = ("--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes")
-_SCRIPT = """
-set -eu
-export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update
-apt-get -qq install -y --no-install-recommends gcc libc6-dev python3-dev python3-venv >/dev/null
-offline="--quiet --disable-pip-version-check --no-index --no-deps"
-python3 -m venv /build
-/build/bin/pip install $offline --require-hashes --find-links /downloads -r /requirements/build.lock
-export MEINHELD_NOGREEN=1  # see pyproject.toml
-/build/bin/pip wheel $offline --require-hashes --find-links /downloads --no-build-isolation -w /wheels \\
-    -r /requirements/service.lock
-# what cannot be imported here will not run on a host either
-python3 -m venv /try
-/try/bin/pip install $offline /wheels/*.whl
-/try/bin/python -c 'import fdb, gunicorn, meinheld, pynng, statsd'
-"""
-
-
-def key(checkout: Path) -> str:
-    """The hash of locks, recipe and architecture."""
-    digest = hashlib.sha256(f"{_SCRIPT}\0{platform.machine()}\0".encode())
-    for lock in (SERVICE, BUILD):
-        digest.update((checkout / lock).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def wheels(checkout: Path) -> Path:
     """The directory of built wheels; building them needs root, so it asks sudo."""
     cache = Path.home() / ".cache" / "griddle"
-    directory = cache / "wheels" / key(checkout)
+    directory = cache / "wheels" / wheels_key(checkout)
     if directory.is_dir():
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +70,7 @@ def _build(checkout: Path, cache: Path, downloads: Path) -> None:
     if shutil.which("systemd-nspawn") is None:
         raise UserError("release: building the wheels needs a container: apt-get install systemd-container")
     base = image.path(cache, image.build(cache))
-    directory = cache / "wheels" / key(checkout)
+    directory = cache / "wheels" / wheels_key(checkout)
     fresh = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)  # of a build that was interrupted
     fresh.mkdir()
@@ -115,7 +89,7 @@ def _run_container(base: Path, checkout: Path, downloads: Path, wheels: Path) ->
         "--resolv-conf=copy-host", "--timezone=off",
         f"--bind-ro={checkout / 'requirements'}:/requirements", f"--bind-ro={downloads}:/downloads",
         f"--bind={wheels}:/wheels",
-        "sh", "-c", _SCRIPT,
+        "sh", f"/{RECIPE}",
     ]  # fmt: skip
     # The container dies with systemd-nspawn.
     done = subprocess.run(

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from nginx.render import NginxValues, lua_files, nginx_conf
+from deploys.proxy.nginx import NginxValues, lua_files, nginx_conf
 from ops.process import die_with_parent
 from tests.lab.conftest import HANGS_SECONDS
 from tests.unit.serving import NGINX, ROOT, nginx_missing

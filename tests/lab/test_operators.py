@@ -35,7 +35,7 @@ class Machine:
         groups = {name: hosts for name, hosts in names.items() if isinstance(hosts, list)}
         (self.checkout / "inventory" / "lab.py").write_text(
             "".join(f"{name} = {hosts!r}\n" for name, hosts in groups.items() if not name.startswith("_"))
-            + "from cluster.check import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
+            + "from deploys.components import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
         )
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:

@@ -103,7 +103,7 @@ def fake(tmp_path):
         inventory = tmp_path / "lab.py"
         inventory.write_text(
             "".join(f"{group} = {hosts!r}\n" for group, hosts in groups.items())
-            + "from cluster.check import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
+            + "from deploys.components import refuse_bad_input as _refuse\n_refuse(__file__, globals())\n"
         )
         # -y skips the preparation that a dry run is about
         yes = [] if "--dry" in arguments else ["-y"]

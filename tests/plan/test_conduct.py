@@ -8,7 +8,7 @@ import pytest
 from tests.unit.clusters import HOSTS
 
 DEPLOY = """
-from deploys import conduct
+from deploys.conductor import conduct
 from deploys.conductor.conduct import Plan, Step, conducted, conducts
 from deploys.conductor.locking import locked
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import model
+from deploys import components  # noqa: F401  (components register their keys and checks)
 
 HOSTS = {
     "proxies": {"proxy1": 11, "proxy2": 12},

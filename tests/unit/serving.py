@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from nginx.render import NginxValues, lua_files, nginx_conf
+from deploys.proxy.nginx import NginxValues, lua_files, nginx_conf
 from ops.process import die_with_parent
 from tests.unit import stores
 from tests.unit.stores import listens, wait_until

@@ -18,7 +18,7 @@ import pytest
 from cluster.errors import UserError
 from ops.bench import charts, compare, generator, html, read, results, where
 from ops.bench.generator import Offered, Second, histogram
-from ops.cli.main import main as cli
+from ops.cli import main as cli
 from tests.unit.stalling import Stalling
 
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler (Debian package gcc)")

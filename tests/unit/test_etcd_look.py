@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import Failure
-from deploys.conductor import announcement
-from deploys.etcd import look
 from deploys.etcd.look import Found
 from ops.etcd import status
 from ops.stores import etcd_missing, wait_until
+from services.control import OPERATION_KEY
 from tests.unit.etcds import Etcds
 
 pytestmark = pytest.mark.skipif(bool(etcd_missing()), reason=str(etcd_missing()))
@@ -30,7 +29,6 @@ def etcds(tmp_path: Path):
 def test_a_bare_host_has_nothing(tmp_path: Path) -> None:
     etcds = Etcds(tmp_path)
     assert etcds.look("a") == Found()
-    assert look.OPERATION == announcement.KEY
 
 
 def test_a_restore_that_has_not_come_to_its_end_is_seen(tmp_path: Path) -> None:
@@ -43,7 +41,7 @@ def test_a_restore_that_has_not_come_to_its_end_is_seen(tmp_path: Path) -> None:
 
 def test_members_and_what_each_says_of_itself(etcds: Etcds) -> None:
     etcds.bootstrap("a", "b", "c")
-    etcds.ctl("a", "put", look.OPERATION, json.dumps({"operation": "etcd snapshot", "owner": "x@y"}))
+    etcds.ctl("a", "put", OPERATION_KEY, json.dumps({"operation": "etcd snapshot", "owner": "x@y"}))
     etcds.services_know("a", "a", "b")
     found = {name: etcds.look(name) for name in "abc"}
     assert len({each.cluster for each in found.values()}) == 1 and found["a"].answers

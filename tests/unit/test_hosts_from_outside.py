@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import ssh
 from cluster.errors import UserError
 from cluster.model import Host
 from ops import hosts
@@ -29,14 +30,14 @@ def test_an_inventory_that_refuses_itself_ends_as_bad_input(tmp_path: Path) -> N
 
 def test_ssh_does_what_the_inventory_says() -> None:
     bare = Host("app1", "192.0.2.21", frozenset(), {})
-    assert hosts.ssh_target(bare) == "app1"
+    assert ssh.target(bare) == "app1"
     data = {
         "ssh_user": "deploy", "ssh_hostname": "192.0.2.9", "ssh_port": 2222, "ssh_key": "/k",
         "ssh_known_hosts_file": "/known", "ssh_strict_host_key_checking": "yes",
     }  # fmt: skip
     told = Host("app1", "192.0.2.21", frozenset(), data)
-    assert hosts.ssh_target(told) == "deploy@192.0.2.9"
-    options = " ".join(hosts.ssh_options(told))
+    assert ssh.target(told) == "deploy@192.0.2.9"
+    options = " ".join(ssh.options(told))
     for expected in ("Port=2222", "-i /k", "UserKnownHostsFile=/known", "StrictHostKeyChecking=yes"):
         assert expected in options
-    assert "BatchMode=yes" in " ".join(hosts.ssh_options(bare))
+    assert "BatchMode=yes" in " ".join(ssh.options(bare))

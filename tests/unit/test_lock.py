@@ -53,7 +53,7 @@ def hosts(tmp_path, monkeypatch):
 ANOTHER = """
 import sys, time
 from pathlib import Path
-from deploys import lock
+from deploys.conductor import lock
 from tests.unit.test_lock import HOSTS, Hosts
 held = lock.take(sys.argv[2], HOSTS, Hosts(Path(sys.argv[1])), float(sys.argv[3]))
 print(time.monotonic(), flush=True)

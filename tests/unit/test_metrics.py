@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploys.metrics.config import LATENCY_BUCKETS_MS
-from nginx.render import lua_files
+from deploys.proxy.nginx import lua_files
 from services import metrics
 from services.metrics import Metrics
 from tests.unit.serving import ServingPath, nginx_missing

@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import pytest
 
+from deploys.proxy.nginx import NginxValues, check_conf, lua_files, nginx_conf
 from deploys.smoke import deploy as smoke
-from nginx.render import NginxValues, check_conf, lua_files, nginx_conf
 from services import sp
 from services.client import StoreClient
 from tests.unit import serving as serving_path

@@ -1,8 +1,8 @@
 import pytest
 
-from cluster.errors import UserError
 from deploys.base.config import parse_report
 from tuning import profiles
+from tuning.profiles import ProfileError
 
 ENTRY = '{value = 1, reason = "r", source = "s"}'
 
@@ -24,7 +24,7 @@ def test_every_profile_loads_and_gives_its_reasons(path):
     ],
 )
 def test_a_misspelt_profile_is_refused(text, words):
-    with pytest.raises(UserError) as error:
+    with pytest.raises(ProfileError) as error:
         profiles.parse(text, "tuning/profiles/x.toml")
     assert all(word in str(error.value) for word in words)
 

@@ -15,7 +15,6 @@ import pytest
 from cluster import releases
 from cluster.errors import UserError
 from ops.release import build as release
-from ops.release import wheels
 
 
 @pytest.fixture
@@ -27,11 +26,12 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "services/engines/fdb.py").write_text("fdb")
     (root / "services/__pycache__").mkdir()
     (root / "services/__pycache__/front.pyc").write_text("compiled")
-    for lock in (wheels.SERVICE, wheels.BUILD):
-        (root / lock).write_text("pynng==0.9.0\n")
+    for name in (releases.SERVICE, releases.BUILD, releases.RECIPE):
+        (root / name).write_text("pynng==0.9.0\n")
     wheelhouse = tmp_path / "wheels"
     wheelhouse.mkdir()
     (wheelhouse / "pynng-0.9.0-cp311-cp311-linux_x86_64.whl").write_bytes(b"wheel")
+    monkeypatch.setattr(releases, "ROOT", root)
     monkeypatch.setattr(release, "ROOT", root)
     monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
     monkeypatch.setattr(release.wheels, "wheels", lambda _: wheelhouse)
@@ -67,7 +67,9 @@ def test_unchanged_content_is_built_once_and_changed_content_is_another_release(
     assert release.build() == first
 
 
-@pytest.mark.parametrize("file", ["services/front.py", "services/new.py", wheels.SERVICE, wheels.BUILD])
+@pytest.mark.parametrize(
+    "file", ["services/front.py", "services/new.py", releases.SERVICE, releases.BUILD, releases.RECIPE]
+)
 def test_everything_that_goes_in_counts_for_the_version(checkout: Path, file: str) -> None:
     first = release.build()
     (checkout / file).write_text("changed")

@@ -24,8 +24,8 @@ from collections.abc import Generator
 from pathlib import Path
 from pyinfra import host, state
 from pyinfra.api import StringCommand, operation
-from deploys import remote
-from deploys.etcd.gateway import Gateway
+from deploys.framework import remote
+from deploys.framework.gateway import Gateway
 from cluster.errors import Failure
 from cluster.progress import say
 
@@ -157,7 +157,7 @@ def test_connections_are_kept_alive_and_given_up(server, tmp_path):
 def test_the_gateway_asks_the_next_member(server, tmp_path):
     """The first member's host is cut off; the second is the same server by another name, without curl's files."""
     does = (
-        "import copy, deploys.etcd.gateway as g\n"
+        "import copy, deploys.framework.gateway as g\n"
         "g.curl = lambda path, port: 'cat >/dev/null; echo \"{}\"'\n"
         "class Away: name = 'app9'\n"
         "def asked(on, *a, ask=remote.ask, **k):\n"

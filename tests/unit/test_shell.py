@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.ssh import CURL
 from deploys.framework import shell
 from deploys.metrics import exporter
 from ops.direct import urlopen
@@ -71,7 +72,7 @@ def test_what_asks_the_cluster_itself_goes_by_no_proxy(server, monkeypatch):
     assert run(f"curl -fsS {url}") == "here"
     python = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
     assert run(f"{sys.executable} -c '{python}' {url}") == "here\n"
-    by_hand = subprocess.run(["sh", "-c", f"{shell.CURL} -f {url}"], env=SOMEBODYS, capture_output=True, text=True)
+    by_hand = subprocess.run(["sh", "-c", f"{CURL} -f {url}"], env=SOMEBODYS, capture_output=True, text=True)
     assert by_hand.stdout == "here"
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, NOWHERE)
@@ -90,11 +91,11 @@ def test_apt_alone_asks_its_mirrors_by_the_hosts_own_proxies():
 def test_nothing_reaches_hosts_or_the_cluster_but_in_these_ways():
     """Commands: operations and facts by pyinfra's setting, the others by `shell.command`. Requests: directly."""
     assert "config.SHELL = shell.EXECUTABLE" in (ROOT / "config.py").read_text()
-    for path in [*ROOT.glob("deploys/**/*.py"), *ROOT.glob("ops/**/*.py")]:
+    for path in [*ROOT.glob("deploys/**/*.py"), *ROOT.glob("ops/**/*.py"), *ROOT.glob("cluster/**/*.py")]:
         text = path.read_text()
         if re.search(r"\.run_shell_command[(,]", text):
             assert "StringCommand(shell.command(" in text and 'StringCommand("sh"' not in text, path
-        assert not re.search(r"ssh_target\(\w+\), (?!shell)\w", text), path
+        assert not re.search(r"ssh\.target\(\w+\), (?!shell)\w", text), path
         # packages from their vendor, the operator's webhook
         outside = {"cluster/artifacts.py", "cluster/marks.py"}
         if str(path.relative_to(ROOT)) not in outside:

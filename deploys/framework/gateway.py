@@ -13,7 +13,7 @@ from typing import Any
 from pyinfra.api.host import Host as PyinfraHost
 
 from cluster.errors import Failure
-from deploys.etcd.config import ETCD_PKI
+from cluster.pki import places
 from deploys.framework import remote
 
 CALL_SECONDS = 4
@@ -64,7 +64,7 @@ class Gateway:
 def curl(path: str, port: int) -> str:
     """A shell command that posts its standard input, as root of a member's host."""
     pki = " ".join(
-        f"--{option} {ETCD_PKI}/{name}"
+        f"--{option} {places.ETCD}/{name}"
         for option, name in (("cacert", "ca.crt"), ("cert", "member.crt"), ("key", "member.key"))
     )
     url = shlex.quote(f"https://127.0.0.1:{port}/v3/{path}")

@@ -1,11 +1,11 @@
 """nginx.conf from its values. One template for the proxies, for `griddle dev` and for the tests."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from cluster.paths import ROOT
 from deploys.framework.render import render
 
-FOLDER = Path(__file__).parent
+FOLDER = ROOT / "nginx"
 CONFIG_JSON = "../griddle/griddle.json"  # from /etc/nginx
 LUA_FILES = tuple(sorted(path.name for path in (FOLDER / "lua").glob("*.lua")))
 
