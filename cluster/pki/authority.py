@@ -26,7 +26,7 @@ from cluster.errors import Failure, UserError
 from cluster.files import locked, sync_directory, write_durably
 from cluster.paths import CLUSTERS
 from cluster.pki import ca_state
-from cluster.pki.ca_state import Seen, State
+from cluster.pki.ca_state import CertificatesSeen, State
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 398
@@ -276,9 +276,9 @@ class Authority:
         return certificate if enough and ipaddress.ip_address(address) in _addresses(names) else None
 
 
-def seen(bundles: Iterable[str], certificates: Iterable[str]) -> Seen:
+def seen(bundles: Iterable[str], certificates: Iterable[str]) -> CertificatesSeen:
     """What a host's PEM texts say, as far as they can be read; empty ones are left out."""
-    return Seen(
+    return CertificatesSeen(
         tuple(tuple(_name(ca.subject) for ca in _load_all(bundle)) for bundle in bundles if _load_all(bundle)),
         frozenset(_name(each.issuer) for text in certificates for each in _load_all(text)),
     )

@@ -103,7 +103,7 @@ def _is_name(name: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CertificatesSeen:
     """What a host has: for each bundle of CAs their names, and the names of those that its certificates are by."""
 
     bundles: tuple[tuple[str, ...], ...] = ()
@@ -114,7 +114,9 @@ class Seen:
         return self.issuers.union(*self.bundles)
 
 
-def refusal(cluster: str, state: State | None, seen: Mapping[str, Seen], unknown: Iterable[str]) -> str | None:
+def refusal(
+    cluster: str, state: State | None, seen: Mapping[str, CertificatesSeen], unknown: Iterable[str]
+) -> str | None:
     """Why this machine's CA must not be applied, or made, as one line; None where nothing speaks against it.
 
     :param state: of this machine's copy; None: it has none
@@ -156,7 +158,7 @@ def refusal(cluster: str, state: State | None, seen: Mapping[str, Seen], unknown
     return None
 
 
-def _is_ahead(seen: Seen, state: State) -> bool:
+def _is_ahead(seen: CertificatesSeen, state: State) -> bool:
     """Whether a host has been through a phase that this state is before."""
     place = {name: number for number, name in enumerate(state.made)}
     forgets_more = any(

@@ -21,7 +21,7 @@ UNIT_FILES = {kind: f"/etc/systemd/system/griddle-{kind}@.service" for kind in K
 CONFIGURATION = "/etc/griddle/griddle.toml"
 
 
-def install_files() -> dict[str, File]:
+def release_tool() -> dict[str, File]:
     """What unpacks a release."""
     return {INSTALL_RELEASE: File((HERE / "files" / "install-release").read_text(), "755")}
 

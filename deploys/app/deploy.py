@@ -17,7 +17,7 @@ def install() -> None:
     installed_files(
         name="app | release installer",
         component="app-install",
-        files=config.install_files(),
+        files=config.release_tool(),
         directories=config.directories(),
     )
     archives = {}

@@ -16,7 +16,8 @@ from deploys.framework import preview, tree
 from deploys.framework import units as unit_states
 from deploys.framework.changes import Change
 from deploys.framework.facts import Units
-from deploys.framework.operations import await_ready, run_checked
+from deploys.framework.operations import await_ready
+from deploys.framework.remote import run
 from deploys.framework.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 READY_SECONDS = 30
@@ -58,7 +59,7 @@ def slot_runs(slot: str, version: str, units: list[str], inputs: Iterable[str]) 
     seen = host.get_fact(Units, names=units, inputs=inputs, ready={} if moves else ready)
     acts = {}
     for unit in units:
-        act = preview.action(unit, seen.get(unit, unit_states.Seen()), inputs)
+        act = preview.action(unit, seen.get(unit, unit_states.UnitSeen()), inputs)
         if moves and (act is None or act.verb != "start"):
             act = unit_states.Act("restart", f"its release changes, {before} → {version}")
         if act:
@@ -83,8 +84,8 @@ def slot_runs(slot: str, version: str, units: list[str], inputs: Iterable[str]) 
         if before in installed.releases:
             back = [script_of(each, "restart", config.ready(this, each, before)) for each in reversed(rolled)]
             script = or_back(script, slot, before, back)
-        run_checked(exclusive(script), f"{unit} of release {version}")
-    run_checked(f"rm -f {config.SLOTS}/{slot}.before", "the slot's link before")
+        run(host, exclusive(script), f"{unit} of release {version}", 600)
+    run(host, f"rm -f {config.SLOTS}/{slot}.before", "the slot's link before")
 
 
 def points_to(slot: str, version: str) -> str:

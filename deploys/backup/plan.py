@@ -22,7 +22,7 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RestoreSeen:
     """Everything that a plan is made of.
 
     :param backup: the continuous backup
@@ -47,7 +47,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Target:
+class RestoreTarget:
     """What the operator asked for: a version or a time (seconds since 1970), and whether data may be destroyed."""
 
     version: int | None = None
@@ -55,14 +55,14 @@ class Target:
     replace: bool = False
 
 
-def plan(seen: Seen, target: Target) -> Plan:
+def plan(seen: RestoreSeen, target: RestoreTarget) -> Plan:
     """The steps that are left, or the reasons why none may be taken."""
     found = source(seen, target)
     refusals = tuple(_refusals(seen, target, found))
     return Plan(refusals=refusals) if refusals else Plan(steps=tuple(_steps(seen, found)))
 
 
-def source(seen: Seen, target: Target) -> Moment | None:
+def source(seen: RestoreSeen, target: RestoreTarget) -> Moment | None:
     """The backup to restore from, and the version; None if no backup has it."""
     if target.at is not None:
         moment = version_at(list(seen.notes), target.at)
@@ -75,21 +75,21 @@ def source(seen: Seen, target: Target) -> Moment | None:
     return Moment(0, target.version, holding[-1]) if holding else None
 
 
-def _is_last(seen: Seen, found: Moment) -> bool:
+def _is_last(seen: RestoreSeen, found: Moment) -> bool:
     return (seen.restore.url, seen.restore.version) == (found.url, found.version)
 
 
-def _is_going(seen: Seen, found: Moment) -> bool:
+def _is_going(seen: RestoreSeen, found: Moment) -> bool:
     return _is_last(seen, found) and seen.restore.state in GOING
 
 
-def _is_done(seen: Seen, found: Moment) -> bool:
+def _is_done(seen: RestoreSeen, found: Moment) -> bool:
     """It was restored, and whoever did so was interrupted before the next backup was begun."""
     mine = seen.submitted == (found.version, found.url)
     return mine and _is_last(seen, found) and seen.restore.state == "completed"
 
 
-def _refusals(seen: Seen, target: Target, found: Moment | None) -> Iterator[str]:
+def _refusals(seen: RestoreSeen, target: RestoreTarget, found: Moment | None) -> Iterator[str]:
     if not seen.available:
         yield "the database is not available: ./griddle fdb status"
         return
@@ -111,7 +111,7 @@ def _refusals(seen: Seen, target: Target, found: Moment | None) -> Iterator[str]
         )
 
 
-def _steps(seen: Seen, found: Moment) -> Iterator[Step]:
+def _steps(seen: RestoreSeen, found: Moment) -> Iterator[Step]:
     if not _is_done(seen, found):
         if not _is_going(seen, found):
             yield from _submit(seen, found)
@@ -121,7 +121,7 @@ def _steps(seen: Seen, found: Moment) -> Iterator[Step]:
     yield Step("begin the next continuous backup", "begin_next")
 
 
-def _submit(seen: Seen, found: Moment) -> Iterator[Step]:
+def _submit(seen: RestoreSeen, found: Moment) -> Iterator[Step]:
     if seen.backup.running:
         yield Step(f"end the running backup; what it has written stays in {seen.backup.url}", "end")
     if seen.version <= found.version:

@@ -7,6 +7,7 @@ import random
 import re
 import shlex
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cluster import model
@@ -14,7 +15,7 @@ from cluster.errors import Failure, UserError
 from cluster.progress import say
 from deploys.backup import config, object_store, plan, status
 from deploys.conductor import conduct
-from deploys.conductor.conduct import Plan, Step
+from deploys.conductor.conduct import Plan, Step, Verb
 from deploys.foundationdb import config as foundationdb
 from deploys.foundationdb import status as database
 from deploys.foundationdb.database import RECOVERY_SECONDS, Database
@@ -29,7 +30,7 @@ TRANSACTION_TOO_OLD = 1007
 SUBMITTED = "/var/lib/griddle/restore-submitted"
 
 
-class _OnBackupHost:
+class _OnBackupHost(Verb):
     """What the verbs share: the host that the agents run on."""
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class _OnBackupHost:
     def _begin(self, entry: dict[str, Any]) -> None:
         self._run(config.begin_command(self._data), "begin a continuous backup", 300)
 
-    def _wait_for(self, version: int, entry: dict[str, Any]) -> None:
+    def _wait_for(self, entry: dict[str, Any], version: int) -> None:
         seen, moved, told = self._backup(), time.monotonic(), time.monotonic()
         while seen.restorable < version:
             time.sleep(1)
@@ -108,11 +109,8 @@ class BackupNow(_OnBackupHost):
             steps.append(Step(f"wait until version {self._wanted} can be restored", "wait"))
         return Plan(tuple(steps))
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        if step.action == "begin":
-            self._begin(entry)
-        else:
-            self._wait_for(self._wanted, entry)
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {"begin": self._begin, "wait": lambda entry: self._wait_for(entry, self._wanted)}
 
 
 class Verify(_OnBackupHost):
@@ -144,13 +142,12 @@ class Verify(_OnBackupHost):
             steps.append(Step(f"restore it into another database on {self._host.name}, and compare", "compare"))
         return Plan(tuple(steps))
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        if step.action == "read":
-            self._read(entry)
-        elif step.action == "wait":
-            self._wait_for(self._live["version"], entry)
-        else:
-            self._compare(entry)
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "read": self._read,
+            "wait": lambda entry: self._wait_for(entry, self._live["version"]),
+            "compare": self._compare,
+        }
 
     def _read(self, entry: dict[str, Any]) -> None:
         """All of it, or what a transaction can read from a random place on: another one each time."""
@@ -192,25 +189,26 @@ class Verify(_OnBackupHost):
 class Restore(_OnBackupHost):
     """`fdb restore`."""
 
-    def __init__(self, target: plan.Target) -> None:
+    def __init__(self, target: plan.RestoreTarget) -> None:
         super().__init__()
         self._target = target
-        self._begun = self._finished = False
+        self._looked = self._finished = False
         when = f"version {target.version}" if target.at is None else status.utc(target.at)
         self.title = f"fdb restore to {when}"
 
-    def look(self) -> plan.Seen:
+    def look(self) -> plan.RestoreSeen:
         members = [host.name for host in self._cluster.group("fdb") if conduct.hosts([host.name])]
-        patience = AVAILABLE_SECONDS if self._begun else RECOVERY_SECONDS  # each step may cost a recovery
+        patience = AVAILABLE_SECONDS if self._looked else RECOVERY_SECONDS  # each step may cost a recovery
+        self._looked = True
         document = Database(members).look_when_recovered(patience) if members else None
         if not database.is_available(document):
-            return plan.Seen(available=False)
+            return plan.RestoreSeen(available=False)
         locked = database.get(document, "cluster.database_lock_state.locked") is True
         keys = [] if locked else self._database().read('getrange "" \\xff 1', "look for keys")
         lines = self._run(f"cat {config.TIMES} 2>/dev/null; echo ---; cat {SUBMITTED} 2>/dev/null; true", "notes")
         notes, submitted = status.moments(lines[: lines.index("---")]), lines[lines.index("---") + 1 :]
         backup = self._backup()
-        return plan.Seen(
+        return plan.RestoreSeen(
             available=True,
             locked=locked,
             empty=not locked and not any(line.startswith("`") for line in keys),
@@ -223,12 +221,17 @@ class Restore(_OnBackupHost):
             submitted=(int(submitted[0].split()[0]), submitted[0].split()[1]) if submitted else None,
         )
 
-    def plan(self, seen: plan.Seen) -> Plan:
+    def plan(self, seen: plan.RestoreSeen) -> Plan:
         return Plan() if self._finished else plan.plan(seen, self._target)
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        self._begun = True
-        getattr(self, f"_{step.action}")(entry, *step.arguments)
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "end": self._end,
+            "advance": self._advance,
+            "replace_data": self._replace_data,
+            "wait": self._wait,
+            "begin_next": self._begin_next,
+        }
 
     def _reach(self, known: list[str]) -> dict[str, tuple[int, int]]:
         """Of the backups below the data's URL, and of those that are known from before it was another one."""

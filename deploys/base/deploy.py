@@ -11,7 +11,8 @@ from cluster import model
 from deploys.base import config
 from deploys.framework import debian_packages, preview, summary
 from deploys.framework.access import require_own_key
-from deploys.framework.operations import installed_files, packages, run_checked, running_unit, system_users
+from deploys.framework.operations import installed_files, packages, running_unit, system_users
+from deploys.framework.remote import run
 from deploys.framework.shell import exclusive
 from tuning import profiles
 from tuning.profiles import Setting
@@ -42,7 +43,7 @@ def kernel_profile(profile: list[Setting]) -> Generator[StringCommand]:
     if changes := config.set_by_another(readings, profile) if another else config.set_now(readings):
         preview.note(*changes)
         yield StringCommand("true")  # a dry run ends here; the act itself is below, because its output is read
-        readings = config.parse_report(run_checked(exclusive(f"{APPLY} apply"), "kernel profile"))
+        readings = config.parse_report(run(host, exclusive(f"{APPLY} apply"), "kernel profile", 600))
     else:
         host.noop("all values read back as wanted")
     for reading in readings:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 from gevent.pool import Pool
@@ -26,12 +27,10 @@ from cluster.errors import Failure, UserError
 from cluster.progress import say
 from deploys.conductor import locking, probe
 from deploys.conductor.announcement import LEASE_SECONDS, WAIT_MS, Announcement
-from deploys.conductor.report import Report, summary
-from deploys.framework import remote, tree, units
-from deploys.framework.facts import Tree
+from deploys.conductor.report import Gate, Report, summary
+from deploys.framework import remote, units
 from deploys.framework.gateway import Gateway
-from deploys.framework.remote import fact, run
-from deploys.framework.shell import exclusive
+from deploys.framework.remote import run
 from services import control
 
 REFUSED = UserError.exit_code
@@ -41,7 +40,7 @@ LOOK_SECONDS = 0.2  # how often nginx and the workers look at the agent's file
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do. `name` is for people; `action` and `arguments` are for the verb's `act`.
+    """One thing to do. `name` is for people; `action` and `arguments` are for the verb's `actions`.
 
     :param waits: it only waits, so it may come twice in succession
     :param quiet: nobody feels it: what a plan begins with is taken before the operation is announced
@@ -62,23 +61,35 @@ class Plan:
     refusals: tuple[str, ...] = ()
 
 
-class Verb(Protocol):
-    """An operation: `title` names it everywhere ("fdb upgrade 7.3.78").
+class Verb(ABC):
+    """An operation.
 
-    It may have a `wait_ms`, how long requests to the store wait meanwhile: WAIT_MS by default; 0: nothing is
-    announced, and etcd is not needed.
+    title: names it everywhere ("fdb upgrade 7.3.78"); its first word is the kind of its marks
+    wait_ms: how long requests to the store wait meanwhile; 0: nothing is announced, and etcd is not needed
+    announcement: of `announced`, for `conducted`
     """
 
     title: str
+    wait_ms: int = WAIT_MS
+    announcement: Announcement | None = None
 
+    @abstractmethod
     def look(self) -> Any:
         """All that the plan is made of, as it is now."""
 
+    @abstractmethod
     def plan(self, seen: Any) -> Plan:
         """What is left to do; pure. What an interrupted run of the same verb has left is no reason to refuse."""
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        """Take a step; it may add to its entry of the report. Raises Failure where it did not succeed."""
+    @abstractmethod
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        """{a step's action: what takes it}: called with the step's entry of the report, to which it may add, and
+        the step's arguments. It raises Failure where it did not succeed.
+        """
+
+    def health(self, seen: Any) -> Iterable[Gate]:
+        """The gates that the report shows, of what was seen."""
+        return ()
 
 
 @operation()
@@ -100,17 +111,14 @@ def conducted(verb: Verb) -> Generator[StringCommand]:
     _conduct(verb)
 
 
-_announced: list[Announcement] = []  # by `announced`, for `conducted`
-
-
 @operation()
 def announced(verb: Verb) -> Generator[StringCommand]:
     """The verb's operation is announced: for what is done on hosts before `conducted`."""
     host.noop("see what it is for")
     if state.is_executing and planned(verb).steps:
         with _said(verb):
-            _announced.append(Announcement(gateway(), locking.held(verb.title).document, _wait_ms(verb)))
-            _await_announcement(_announced[0].document)
+            verb.announcement = Announcement(gateway(), locking.held(verb.title).document, verb.wait_ms)
+            _await_announcement(verb.announcement.document)
     return
     yield
 
@@ -152,13 +160,9 @@ def _looked(verb: Verb) -> tuple[Any, Plan]:
     return seen, plan
 
 
-def _wait_ms(verb: Verb) -> int:
-    return getattr(verb, "wait_ms", WAIT_MS)
-
-
 def _conduct(verb: Verb) -> None:
     cluster, held = model.cluster(), locking.held(verb.title)
-    first = None if _announced else _looked(verb)
+    first = None if verb.announcement else _looked(verb)
     if first and not first[1].steps:
         say(f"    {verb.title}: nothing is left to do")
         return
@@ -185,12 +189,13 @@ def _conduct(verb: Verb) -> None:
 
 @contextmanager
 def _announcing(verb: Verb, report: Report) -> Iterator[None]:
-    if not _wait_ms(verb):
+    if not verb.wait_ms:
         yield
         return
     with report.step("announce it to proxies and app hosts"):
-        found = _announced.pop() if _announced else None
-        announcement = found or Announcement(gateway(), locking.held(verb.title).document, _wait_ms(verb))
+        announcement = verb.announcement or Announcement(
+            gateway(), locking.held(verb.title).document, verb.wait_ms
+        )
         _await_announcement(announcement.document)
     try:
         yield
@@ -247,7 +252,7 @@ def _take_steps(verb: Verb, report: Report, announce: Callable[[], None], looked
             guard()
         seen, plan = looked or _look(verb)
         looked = None
-        report.looked(verb.health(seen) if hasattr(verb, "health") else ())
+        report.looked(verb.health(seen))
         if plan.refusals:
             raise (UserError if last is None else Failure)("; ".join(plan.refusals))
         if not plan.steps:
@@ -260,7 +265,7 @@ def _take_steps(verb: Verb, report: Report, announce: Callable[[], None], looked
         if step == last and not step.waits:
             raise Failure(f"{step.name}: done, and still to be done by what the cluster says")
         with report.step(step.name) as entry:
-            verb.act(step, entry)
+            verb.actions()[step.action](entry, *step.arguments)
         last = step
 
 
@@ -324,11 +329,3 @@ def on_all(names: Iterable[str], act: Callable[[PyinfraHost], Any], at_once: int
         spawned[model.short_name(each.name)] = pool.spawn(act, each)
     pool.join()
     return {name: greenlet.get() for name, greenlet in spawned.items()}
-
-
-def install_files(on: PyinfraHost, component: str, files: dict[str, tree.Entry]) -> None:
-    """What the operation `installed_files` does, on any host."""
-    changed = tree.differing(files, fact(on, Tree, paths=sorted(files)))
-    if changed:
-        script = tree.put_command(component, files, changed, None)
-        run(on, exclusive(script), f"{component}'s files", stdin=tree.archive(files))

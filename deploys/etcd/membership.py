@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,10 +15,10 @@ from cluster.errors import Failure
 from cluster.model import Cluster
 from cluster.progress import say
 from deploys.conductor import conduct
-from deploys.conductor.conduct import Plan, Step
+from deploys.conductor.conduct import Plan, Verb
 from deploys.etcd import config, judge, look, membership_plan
 from deploys.etcd.judge import Hosts, Seen, Verdict
-from deploys.etcd.membership_plan import Target
+from deploys.etcd.membership_plan import MembersTarget
 from deploys.framework import units
 from deploys.framework.refusal import end_refused
 from deploys.framework.shell import exclusive
@@ -73,14 +74,14 @@ def verdict() -> Verdict:
         return found
 
 
-class Membership:
+class Membership(Verb):
     """One of the three verbs, by what it is asked for."""
 
     def __init__(self, title: str, join: tuple[str, ...] = (), leave: tuple[str, ...] = ()) -> None:
         self.title = title
         self._cluster = model.cluster()
         self._hosts = hosts_of(self._cluster)
-        self._target = Target(self._hosts, join, leave)
+        self._target = MembersTarget(self._hosts, join, leave)
 
     def look(self) -> Seen:
         """What hosts say; once more where a member that runs does not answer, which may be for lack of time."""
@@ -96,8 +97,17 @@ class Membership:
     def plan(self, seen: Seen) -> Plan:
         return membership_plan.plan(seen, self._target)
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        getattr(self, f"_{step.action}")(entry, *step.arguments)
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "add": self._add,
+            "start": self._start,
+            "promote": self._promote,
+            "remove_member": self._remove_member,
+            "move_leader": self._move_leader,
+            "put_aside": self._put_aside,
+            "stop": self._stop,
+            "healthy": self._healthy,
+        }
 
     # --- steps
 

@@ -17,7 +17,7 @@ from deploys.etcd.look import Found, Member
 
 
 @dataclass(frozen=True)
-class Target:
+class MembersTarget:
     """What the operator asked for; a host in both has lost its data."""
 
     hosts: Hosts
@@ -25,13 +25,13 @@ class Target:
     leave: tuple[str, ...] = ()
 
 
-def plan(seen: Seen, target: Target) -> Plan:
+def plan(seen: Seen, target: MembersTarget) -> Plan:
     """The steps that are left, or the reasons why none may be taken."""
     refusals = tuple(_asked(target)) or tuple(_refusals(seen, target))
     return Plan(refusals=refusals) if refusals else Plan(steps=tuple(_steps(seen, target)))
 
 
-def _asked(target: Target) -> Iterator[str]:
+def _asked(target: MembersTarget) -> Iterator[str]:
     """The inventory says it first."""
     hosts = target.hosts
     for name in target.join:
@@ -42,7 +42,7 @@ def _asked(target: Target) -> Iterator[str]:
             yield f"{name} is to leave: take it out of group etcd of the inventory, then run again"
 
 
-def _refusals(seen: Seen, target: Target) -> Iterator[str]:
+def _refusals(seen: Seen, target: MembersTarget) -> Iterator[str]:
     hosts = target.hosts
     ours = _ours(seen, target)
     if ours is None:
@@ -79,14 +79,14 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
         yield f"{are(away)} to stay a member, and does not work: bring it back first, ./griddle etcd status"
 
 
-def current(seen: Seen, target: Target) -> tuple[Member, ...]:
+def current(seen: Seen, target: MembersTarget) -> tuple[Member, ...]:
     """The member list of the cluster that is changed. One that is still catching up knows an old one."""
     ours = _ours(seen, target)
     others = {host: found for host, found in seen.items() if host not in target.join}
     return members(others, ours) or members(seen, ours)
 
 
-def heir(seen: Seen, target: Target) -> Member:
+def heir(seen: Seen, target: MembersTarget) -> Member:
     """A voter that stays, to lead."""
     return next(
         member
@@ -95,7 +95,7 @@ def heir(seen: Seen, target: Target) -> Member:
     )
 
 
-def _ours(seen: Seen, target: Target) -> int | None:
+def _ours(seen: Seen, target: MembersTarget) -> int | None:
     """The cluster that hosts of the group which stay belong to; it, and no other, is changed."""
     staying = [host for host in target.hosts.group if host not in target.join and host in seen]
     for host in [*staying, *target.leave, *target.join]:
@@ -104,7 +104,7 @@ def _ours(seen: Seen, target: Target) -> int | None:
     return None
 
 
-def _leaves(member: Member, target: Target) -> bool:
+def _leaves(member: Member, target: MembersTarget) -> bool:
     return target.hosts.name(member) in target.leave or member.name in target.leave
 
 
@@ -117,7 +117,7 @@ def _works(seen: Seen, member: Member, hosts: Hosts) -> bool:
     return bool(found.data and found.status and found.status.leader and found.status.id == member.id)
 
 
-def _steps(seen: Seen, target: Target) -> Iterator[Step]:
+def _steps(seen: Seen, target: MembersTarget) -> Iterator[Step]:
     hosts = target.hosts
     listed = current(seen, target)
     old = [member for member in listed if _leaves(member, target) and not _is_the_new_one(seen, member, target)]
@@ -149,7 +149,7 @@ def serves(found: Found) -> bool:
     return bool(found.status and found.status.leader)
 
 
-def _is_the_new_one(seen: Seen, member: Member, target: Target) -> bool:
+def _is_the_new_one(seen: Seen, member: Member, target: MembersTarget) -> bool:
     """Of a host that leaves and joins: the member that this operation has made, or one that is well."""
     name = target.hosts.name(member)
     if name not in target.join or member.peer != target.hosts.group[name]:
@@ -157,7 +157,7 @@ def _is_the_new_one(seen: Seen, member: Member, target: Target) -> bool:
     return member.learner or not member.published or _works(seen, member, target.hosts)
 
 
-def _join(seen: Seen, target: Target, name: str, listed: Sequence[Member]) -> Iterator[Step]:
+def _join(seen: Seen, target: MembersTarget, name: str, listed: Sequence[Member]) -> Iterator[Step]:
     peer, found = target.hosts.group[name], seen[name]
     member = next((each for each in listed if each.peer == peer), None)
     if member and not member.name and found.data and not found.runs:

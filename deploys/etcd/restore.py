@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import gevent
 from cluster import model
 from cluster.errors import Failure, UserError
 from deploys.conductor import conduct
-from deploys.conductor.conduct import Plan, Step
+from deploys.conductor.conduct import Plan, Verb
 from deploys.etcd import config, look, membership_plan, restore_plan
 from deploys.etcd.look import Found
 from deploys.etcd.membership import INPUTS, SERVE_SECONDS, hosts_of, look_at_hosts
@@ -27,7 +27,7 @@ COPY_SECONDS = 1800
 _STOP = f"systemctl disable --now --quiet {config.UNIT} {config.TIMER} 2>/dev/null"
 
 
-class Restore:
+class Restore(Verb):
     """`wanted`: HOST:PATH, or "" for what has come farthest."""
 
     wait_ms = 0  # there is no etcd by which it could be announced
@@ -50,8 +50,15 @@ class Restore:
     def plan(self, seen: Looked) -> Plan:
         return Plan() if self._ended else restore_plan.plan(seen, self._hosts, self._wanted)
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        getattr(self, f"_{step.action}")(entry, *step.arguments)
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "stop": self._stop,
+            "choose": self._choose,
+            "bring": self._bring,
+            "restore": self._restore,
+            "start": self._start,
+            "end": self._end,
+        }
 
     # --- steps
 

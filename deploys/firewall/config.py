@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster.model import SLOTS, Cluster, Host, ssh_port
 from cluster.settings import ports
 from deploys.framework.render import render
-from deploys.framework.tree import File, Seen
+from deploys.framework.tree import File, Present
 
 HERE = Path(__file__).parent
 UNIT = "griddle-firewall.service"
@@ -141,10 +141,10 @@ def in_force(look: Iterable[str], wanted: str) -> bool:
     return seen.get("kept") == kept and bool(seen.get("live")) and seen["live"] == seen.get("loaded")
 
 
-def kept(look: Iterable[str]) -> dict[str, Seen]:
+def kept(look: Iterable[str]) -> dict[str, Present]:
     """What a host has at KEPT; PROGRAM writes it as everybody's to read."""
     sha256 = _looked(look).get("kept")
-    return {KEPT: Seen("f", "644", "root", "root", sha256=sha256)} if sha256 else {}
+    return {KEPT: Present("f", "644", "root", "root", sha256=sha256)} if sha256 else {}
 
 
 def _looked(look: Iterable[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,15 @@ from cluster.model import Host
 from cluster.progress import say
 from deploys.backup import config as backup
 from deploys.conductor import conduct
-from deploys.conductor.conduct import Plan, Step
+from deploys.conductor.conduct import Plan, Verb
 from deploys.foundationdb import cluster_file, config, membership_plan, status
 from deploys.foundationdb.config import COORDINATORS
 from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits
 from deploys.foundationdb.facts import Installation, Installed
-from deploys.foundationdb.membership_plan import Leaver, Member, Seen, Target
+from deploys.foundationdb.membership_plan import Leaver, Member, MembersSeen, MembersTarget
+from deploys.framework.operations import replace_files
+from deploys.framework.remote import fact
 from deploys.framework.shell import exclusive
 from deploys.framework.tree import File
 
@@ -40,7 +43,7 @@ _LEAVER = (
 )
 
 
-class Membership:
+class Membership(Verb):
     """One of the four verbs, by what it is asked for."""
 
     def __init__(self, title: str, join: str = "", leave: str = "", choose: tuple[str, ...] = ()) -> None:
@@ -48,7 +51,7 @@ class Membership:
         self._cluster = model.cluster()
         members_now = [host.name for host in self._cluster.group("fdb") if host.name != join]
         self._database = Database(name for name in members_now if conduct.hosts([name]))
-        self._target = Target(
+        self._target = MembersTarget(
             members={host.name: _member(host) for host in self._cluster.group("fdb")},
             spares={host.name: _member(host) for host in self._cluster.group("spare")},
             limits=limits(self._cluster),
@@ -59,17 +62,17 @@ class Membership:
         )
         self._begun = False
 
-    def look(self) -> Seen:
+    def look(self) -> MembersSeen:
         if not self._database.names:
             raise UserError("no host of group fdb can be reached: start one of them first")
         document = self._database.look_when_recovered()
         if not status.is_available(document):
-            return Seen(document)
+            return MembersSeen(document)
         lines = self._database.read(EXCLUSIONS, "exclusions")
         installed = conduct.on_all(self._seeds(), self._installed)
         seeds = {where: seen.seed.partition("@")[0] for where, seen in installed.items() if seen.seed}
         kept = cluster_file.read(self._kept)
-        return Seen(
+        return MembersSeen(
             document=document,
             excluded=_endpoints("excluded", lines),
             in_progress=_endpoints("in_progress_exclusion", lines),
@@ -78,20 +81,29 @@ class Membership:
             seeds={OPERATOR: kept.key if kept else "", **seeds},
         )
 
-    def plan(self, seen: Seen) -> Plan:
+    def plan(self, seen: MembersSeen) -> Plan:
         if not self._begun:
             self._begun = True
             self._target = replace(self._target, sound=membership_plan.is_sound(seen, self._target))
         return membership_plan.plan(seen, self._target)
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        getattr(self, f"_{step.action}")(entry, *step.arguments)
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "joined": self._joined,
+            "exclude": self._exclude,
+            "include": self._include,
+            "coordinators": self._coordinators,
+            "emptied": self._emptied,
+            "stop": self._stop,
+            "seeds_follow": self._seeds_follow,
+            "healthy": self._healthy,
+        }
 
     # --- steps
 
     def _joined(self, entry: dict[str, Any], name: str) -> None:
         self._database.wait_for(
-            lambda document: membership_plan.has_settled(Seen(document), self._target.members[name]),
+            lambda document: membership_plan.has_settled(MembersSeen(document), self._target.members[name]),
             JOIN_SECONDS,
             f"{name} becomes a part of the database",
         )
@@ -118,7 +130,7 @@ class Membership:
             try:
                 seen = self.look()
             except Failure:  # a recovery, of which this step brings some
-                seen = Seen(None)
+                seen = MembersSeen(None)
             now = time.monotonic()
             if membership_plan.is_empty(seen, member):
                 return
@@ -154,7 +166,7 @@ class Membership:
         def follow(on: Any) -> None:
             path = self._seeds()[model.short_name(on.name)][1]
             if self._installed(on).seed:
-                conduct.install_files(on, "foundationdb", {path: File(str(present))})
+                replace_files(on, "foundationdb", {path: File(str(present))})
 
         conduct.on_all(self._seeds(), follow)
 
@@ -175,7 +187,7 @@ class Membership:
     def _present(self) -> cluster_file.ClusterFile:
         """The cluster file as the database has it now."""
         (on,) = conduct.hosts([self._database.first])
-        installed: Installed = conduct.fact(on, Installation)
+        installed: Installed = fact(on, Installation)
         return cluster_file.parse(installed.cluster_file, f"{self._database.first}: cluster file")
 
     def _seeds(self) -> dict[str, tuple[str, str]]:
@@ -188,7 +200,7 @@ class Membership:
 
     def _installed(self, on: Any) -> Installed:
         path, seed = self._seeds()[model.short_name(on.name)]
-        return conduct.fact(on, Installation, cluster_file=path, seed=seed)
+        return fact(on, Installation, cluster_file=path, seed=seed)
 
     def _fdbcli(self, command: str, what: str) -> list[str]:
         lines = self._database.do(command, what)

@@ -46,7 +46,7 @@ class Leaver:
 
 
 @dataclass(frozen=True)
-class Seen:
+class MembersSeen:
     """Everything that a plan is made of.
 
     :param excluded: addresses that are excluded; in_progress: endpoints that still hold something
@@ -62,7 +62,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Target:
+class MembersTarget:
     """What the operator asked for.
 
     :param members: hosts that the inventory has in group fdb, by name
@@ -84,7 +84,7 @@ class Target:
     sound: bool = False
 
 
-def plan(seen: Seen, target: Target) -> Plan:
+def plan(seen: MembersSeen, target: MembersTarget) -> Plan:
     """The steps that are left, or the reasons why none may be taken."""
     refusals = tuple(_inventory_refusals(target)) or tuple(_refusals(seen, target))
     return Plan(refusals=refusals) if refusals else Plan(steps=tuple(_steps(seen, target)))
@@ -96,7 +96,7 @@ def coordinators(document: Document | None) -> dict[str, bool]:
     return {str(each.get("address")): each.get("reachable") is True for each in found or ()}
 
 
-def chosen_coordinators(seen: Seen, target: Target) -> tuple[str, ...]:
+def chosen_coordinators(seen: MembersSeen, target: MembersTarget) -> tuple[str, ...]:
     """Coordinators as they should be: those that are fit stay, other hosts fill up, in the inventory's order."""
     present = coordinators(seen.document)
     fit = [m.coordinator for name, m in target.members.items() if _serves(seen, m) or name == target.join]
@@ -107,34 +107,34 @@ def chosen_coordinators(seen: Seen, target: Target) -> tuple[str, ...]:
     return tuple((stay + fill)[: target.coordinators_needed])
 
 
-def processes_of(seen: Seen, member: Member) -> list[status.Process]:
+def processes_of(seen: MembersSeen, member: Member) -> list[status.Process]:
     """The processes that the cluster knows at a member's address."""
     return [p for p in status.processes(seen.document) if p.endpoint.rpartition(":")[0] == member.address]
 
 
-def is_sound(seen: Seen, target: Target) -> bool:
+def is_sound(seen: MembersSeen, target: MembersTarget) -> bool:
     """Every health gate is green, whether or not the host that is to join is there."""
     return _judged(seen, target).ok
 
 
-def _judged(seen: Seen, target: Target) -> status.Health:
+def _judged(seen: MembersSeen, target: MembersTarget) -> status.Health:
     joining = target.members[target.join].endpoints if target.join in target.members else frozenset()
     limits = replace(target.limits, processes=target.limits.processes - joining)
     return health(seen.document, replace(target, limits=limits), target.leave)
 
 
-def health(document: Document | None, target: Target, leaves: str = "") -> status.Health:
+def health(document: Document | None, target: MembersTarget, leaves: str = "") -> status.Health:
     """Of all but a host that leaves, while it runs: its version, or its disk's errors, are no reason to stay."""
     if leaves in target.spares:
         document = status.without(document, target.spares[leaves].address)
     return status.judge(document, target.limits)
 
 
-def _serves(seen: Seen, member: Member) -> bool:
+def _serves(seen: MembersSeen, member: Member) -> bool:
     return member.endpoints <= {process.endpoint for process in processes_of(seen, member)}
 
 
-def _inventory_refusals(target: Target) -> Iterator[str]:
+def _inventory_refusals(target: MembersTarget) -> Iterator[str]:
     """The inventory says what shall be; the operation brings it about."""
     known = {**target.members, **target.spares}
     for name in filter(None, (target.join, target.leave, *target.choose)):
@@ -150,7 +150,7 @@ def _inventory_refusals(target: Target) -> Iterator[str]:
             yield f"{name} is in group spare: only members can be coordinators"
 
 
-def _refusals(seen: Seen, target: Target) -> Iterator[str]:
+def _refusals(seen: MembersSeen, target: MembersTarget) -> Iterator[str]:
     if not status.is_available(seen.document):
         yield "the database is not available: ./griddle fdb status"
         return
@@ -167,24 +167,24 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
         yield from _unsafe_to_begin(seen, target)
 
 
-def _leaving_has_begun(seen: Seen, target: Target) -> bool:
+def _leaving_has_begun(seen: MembersSeen, target: MembersTarget) -> bool:
     leaver, found = target.spares[target.leave], seen.leaver
     # The cluster's list still has one that was stopped for some seconds.
     stopped = found.reached and not found.runs and not found.holds
     return stopped or leaver.address in seen.excluded or not processes_of(seen, leaver)
 
 
-def _has_joined(seen: Seen, target: Target) -> bool:
+def _has_joined(seen: MembersSeen, target: MembersTarget) -> bool:
     return bool(target.join) and _serves(seen, target.members[target.join])
 
 
-def has_settled(seen: Seen, joined: Member) -> bool:
+def has_settled(seen: MembersSeen, joined: Member) -> bool:
     """It has joined, and what that costs is behind it, or shows."""
     ran = [process.uptime_seconds for process in processes_of(seen, joined)]
     return _serves(seen, joined) and min(ran) >= SETTLED_SECONDS
 
 
-def _unsafe_to_begin(seen: Seen, target: Target) -> Iterator[str]:
+def _unsafe_to_begin(seen: MembersSeen, target: MembersTarget) -> Iterator[str]:
     """Before a host that serves is emptied, everything else must be well."""
     # Once a host has joined, health is waited for: that costs a recovery, and data distribution says nothing for
     # half a minute after one.
@@ -200,7 +200,7 @@ def _unsafe_to_begin(seen: Seen, target: Target) -> Iterator[str]:
             return
 
 
-def _disks(seen: Seen, members: Mapping[str, Member]) -> list[tuple[float, float, float]]:
+def _disks(seen: MembersSeen, members: Mapping[str, Member]) -> list[tuple[float, float, float]]:
     """(bytes stored, free, total) of each storage process of these hosts."""
     addresses = {member.address for member in members.values()}
     found = []
@@ -218,7 +218,7 @@ def _disks(seen: Seen, members: Mapping[str, Member]) -> list[tuple[float, float
     return found
 
 
-def _steps(seen: Seen, target: Target) -> Iterator[Step]:
+def _steps(seen: MembersSeen, target: MembersTarget) -> Iterator[Step]:
     healthy = health(seen.document, target, target.leave if seen.leaver.runs else "").ok
     if target.join and not has_settled(seen, target.members[target.join]):
         yield Step(f"{target.join} becomes a part of the database", "joined", (target.join,), waits=True)
@@ -237,7 +237,7 @@ def _steps(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step("gate: healthy", "healthy", waits=True)
 
 
-def _leave(seen: Seen, target: Target) -> Iterator[Step]:
+def _leave(seen: MembersSeen, target: MembersTarget) -> Iterator[Step]:
     name, member, found = target.leave, target.spares[target.leave], seen.leaver
     excluded = member.address in seen.excluded
     coordinates = member.coordinator in coordinators(seen.document)
@@ -258,7 +258,7 @@ def _leave(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step(f"lift the exclusion of {name}", "include", (name,))
 
 
-def _move_coordinators(seen: Seen, target: Target) -> Iterator[Step]:
+def _move_coordinators(seen: MembersSeen, target: MembersTarget) -> Iterator[Step]:
     wanted = chosen_coordinators(seen, target)
     present = coordinators(seen.document)
     gone = target.leave and target.spares[target.leave].coordinator in present
@@ -266,7 +266,7 @@ def _move_coordinators(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step(f"coordinators are {', '.join(wanted)}", "coordinators", wanted)
 
 
-def is_empty(seen: Seen, member: Member) -> bool:
+def is_empty(seen: MembersSeen, member: Member) -> bool:
     """Neither data nor roles, a coordinator's among them, are on a host that was excluded."""
     return (
         member.address in seen.excluded

@@ -17,8 +17,7 @@ from deploys.foundationdb.facts import STATUS_SECONDS, Installation, Status, fdb
 from deploys.foundationdb.status import Document, Limits
 from deploys.framework import preview
 from deploys.framework.changes import Change
-from deploys.framework.operations import run_checked
-from deploys.framework.remote import fact
+from deploys.framework.remote import fact, run
 from deploys.framework.shell import FORGET_OLD_UPLOADS, exclusive, upload_path
 
 POLL_SECONDS = 1.0
@@ -226,4 +225,4 @@ def _wait_for(
 
 
 def _look(what: str, seconds: int = STATUS_SECONDS) -> Document | None:
-    return status.parse("\n".join(run_checked(status_command(seconds=seconds), what, timeout=seconds + 30)))
+    return status.parse("\n".join(run(host, status_command(seconds=seconds), what, seconds + 30)))

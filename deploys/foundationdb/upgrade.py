@@ -21,15 +21,16 @@ from deploys.app import config as app
 from deploys.backup import config as backup
 from deploys.backup import status as backup_status
 from deploys.conductor import conduct
-from deploys.conductor.conduct import Plan, Step
+from deploys.conductor.conduct import Plan, Verb
 from deploys.foundationdb import config, operations, status, upgrade_plan
 from deploys.foundationdb.database import Database
 from deploys.foundationdb.deploy import limits, packages_for, seed_file
 from deploys.foundationdb.facts import Installation, Installed, fdbcli
 from deploys.foundationdb.status import Document, Limits
-from deploys.foundationdb.upgrade_plan import HostSeen, Seen, Target
+from deploys.foundationdb.upgrade_plan import HostSeen, UpgradeSeen, UpgradeTarget
 from deploys.framework import units as unit_states
 from deploys.framework.authority import authority
+from deploys.framework.operations import replace_files
 from deploys.framework.shell import exclusive, upload_path
 from deploys.framework.tree import Entry, File, Link
 
@@ -54,7 +55,7 @@ for pid in $(pidof backup_agent); do echo "running $(readlink /proc/$pid/exe)"; 
 """
 
 
-class Upgrade:
+class Upgrade(Verb):
     """`fdb upgrade VERSION`."""
 
     def __init__(self, version: str, rolling: bool, procedure: str, cut_off: bool = False) -> None:
@@ -69,10 +70,10 @@ class Upgrade:
         self._target = dataclasses.replace(self._make_target(version, rolling, procedure), cut_off=cut_off)
         self._database = Database(self._servers)
 
-    def look(self) -> Seen:
+    def look(self) -> UpgradeSeen:
         document = gevent.spawn(self._database.look)
         hosts = self._look_at([*self._servers, *self._clients])
-        seen = Seen(
+        seen = UpgradeSeen(
             document.get(),
             {name: hosts[name] for name in self._servers if name in hosts},
             {
@@ -85,18 +86,35 @@ class Upgrade:
         minor = upgrade_plan.is_minor(seen, self._target) and not upgrade_plan.under_way(seen, self._target)
         return dataclasses.replace(seen, backup=self._backup_age()) if minor else seen
 
-    def plan(self, seen: Seen) -> Plan:
+    def plan(self, seen: UpgradeSeen) -> Plan:
         return upgrade_plan.upgrade(seen, self._target)
 
-    def health(self, seen: Seen) -> tuple[status.Gate, ...]:
+    def health(self, seen: UpgradeSeen) -> tuple[status.Gate, ...]:
         return status.judge(seen.document, dataclasses.replace(self._target.limits, recovered_seconds=0)).gates
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
-        getattr(self, f"_{step.action}")(entry, *step.arguments)
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "stage": self._stage,
+            "switch": self._switch,
+            "link": self._link,
+            "bounce": self._bounce,
+            "zone": self._zone,
+            "hand_over": self._hand_over,
+            "give_back": self._give_back,
+            "bears": self._bears,
+            "healthy": self._healthy,
+            "take_library": self._take_library,
+            "clients_first": self._clients_first,
+            "clients_speak": self._clients_speak,
+            "backup": self._backup,
+            "bounce_old": self._bounce_old,
+            "stragglers": self._stragglers,
+            "restart": self._restart,
+        }
 
-    def _make_target(self, version: str, rolling: bool, procedure: str) -> Target:
+    def _make_target(self, version: str, rolling: bool, procedure: str) -> UpgradeTarget:
         followers = [host for host in self._clients.values() if "apps" not in host.groups]
-        target = Target(
+        target = UpgradeTarget(
             version,
             {name: frozenset(p.endpoint for p in config.processes(host)) for name, host in self._servers.items()},
             dataclasses.replace(limits(self._cluster), recovered_seconds=self._data["fdb_recovered_seconds"]),
@@ -156,7 +174,7 @@ class Upgrade:
             sums = {remote: package.sha256 for remote, package in uploads.items()}
             script = operations.unpack_command(version, sums, [package.name for package in packages])
             conduct.run(on, exclusive(script), f"{version} cannot be staged", seconds=600)
-            conduct.install_files(on, "foundationdb-tools", config.tool_files())
+            replace_files(on, "foundationdb-tools", config.tool_files())
 
         conduct.on_all(names, stage)
 
@@ -168,13 +186,13 @@ class Upgrade:
     ) -> None:
         def switch(on: Any) -> None:
             conf = config.foundationdb_conf(self._of_version(model.short_name(on.name), self._target.version))
-            conduct.install_files(on, "foundationdb", {config.CONF: File(conf), **more})
+            replace_files(on, "foundationdb", {config.CONF: File(conf), **more})
 
         conduct.on_all(names, switch)
 
     def _link(self, entry: dict[str, Any], *names: str) -> None:
         link = {config.CURRENT: Link(self._target.version)}
-        conduct.on_all(names, lambda on: conduct.install_files(on, "foundationdb", link))
+        conduct.on_all(names, lambda on: replace_files(on, "foundationdb", link))
 
     def _bounce(self, entry: dict[str, Any], *names: str) -> None:
         """All processes; or, where an interrupted bounce has left some, those of these hosts alone."""
@@ -280,7 +298,7 @@ class Upgrade:
     def _move_backup_agents(self, on: Any) -> None:
         host = self._of_version(model.short_name(on.name), self._target.version)
         files = backup.files(host, seed_file(), authority())
-        conduct.install_files(on, "backup", files)
+        replace_files(on, "backup", files)
         for unit in backup.agents(host.data):
             act = unit_states.act_command(unit, "restart", backup.INPUTS)
             conduct.run(on, exclusive(act), f"restart {unit}", seconds=120)

@@ -55,7 +55,7 @@ class HostSeen:
 
 
 @dataclass(frozen=True)
-class Seen:
+class UpgradeSeen:
     """Everything that a plan is made of. Hosts by name.
 
     :param backup: seconds since the newest restorable point of the backup; None: there is no backup
@@ -68,7 +68,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Target:
+class UpgradeTarget:
     """What the operator asked for.
 
     :param procedure: patch or minor; auto: by the versions
@@ -105,18 +105,18 @@ class Target:
         object.__setattr__(self, "everything", frozenset().union(*self.endpoints.values()))
 
 
-def upgrade(seen: Seen, target: Target) -> Plan:
+def upgrade(seen: UpgradeSeen, target: UpgradeTarget) -> Plan:
     """The steps that are left, or the reasons why none may be taken."""
     refusals = tuple(_refusals(seen, target))
     return Plan(refusals=refusals) if refusals else Plan(steps=tuple(_steps(seen, target)))
 
 
-def under_way(seen: Seen, target: Target) -> bool:
+def under_way(seen: UpgradeSeen, target: UpgradeTarget) -> bool:
     """Some host is configured for the target: an upgrade to it has switched, and was perhaps interrupted."""
     return any(host.configured == target.version for host in seen.servers.values())
 
 
-def is_minor(seen: Seen, target: Target) -> bool:
+def is_minor(seen: UpgradeSeen, target: UpgradeTarget) -> bool:
     """Whether the procedure is that of another minor version."""
     if target.procedure != "auto":
         return target.procedure == "minor"
@@ -126,21 +126,21 @@ def is_minor(seen: Seen, target: Target) -> bool:
     return any(numbers(version)[:2] != numbers(target.version)[:2] for version in known if version)
 
 
-def _running(seen: Seen, target: Target) -> dict[str, str]:
+def _running(seen: UpgradeSeen, target: UpgradeTarget) -> dict[str, str]:
     """{endpoint: version} of the processes that the inventory knows."""
     found = {p.endpoint: p.version for p in status.processes(seen.document) if p.endpoint in target.everything}
     # For some seconds after its start the cluster does not say it of every process.
     return {endpoint: version for endpoint, version in found.items() if version}
 
 
-def _who(seen: Seen, target: Target, version: str) -> str:
+def _who(seen: UpgradeSeen, target: UpgradeTarget, version: str) -> str:
     """A version, with the hosts whose processes run it."""
     found = _running(seen, target)
     names = [name for name, every in target.endpoints.items() if version in {found.get(each) for each in every}]
     return f"{version} ({', '.join(names)})"
 
 
-def _refusals(seen: Seen, target: Target) -> Iterator[str]:
+def _refusals(seen: UpgradeSeen, target: UpgradeTarget) -> Iterator[str]:
     if target.problem:
         yield target.problem
         return
@@ -180,7 +180,7 @@ def _refusals(seen: Seen, target: Target) -> Iterator[str]:
             yield f"the cluster is not healthy: {_with_names(str(gate), target)}"
 
 
-def _with_names(text: str, target: Target) -> str:
+def _with_names(text: str, target: UpgradeTarget) -> str:
     """A host's name after each address."""
 
     def named(found: re.Match[str]) -> str:
@@ -190,7 +190,7 @@ def _with_names(text: str, target: Target) -> str:
     return re.sub(r"\b(\d+\.\d+\.\d+\.\d+):\d+(:tls)?", named, text)
 
 
-def _strangers(seen: Seen, target: Target) -> Iterator[str]:
+def _strangers(seen: UpgradeSeen, target: UpgradeTarget) -> Iterator[str]:
     """Processes that the inventory does not have. They would come back as whatever their host says: of the version
     of before, or not at all, with all that they hold. After the bounce the gate names them.
     """
@@ -211,12 +211,12 @@ def _strangers(seen: Seen, target: Target) -> Iterator[str]:
             yield f"{what} no host of the inventory has that address: put it into spare, ./griddle fdb remove it"
 
 
-def _steps(seen: Seen, target: Target) -> Iterator[Step]:
+def _steps(seen: UpgradeSeen, target: UpgradeTarget) -> Iterator[Step]:
     yield from _staging(seen, target)
     yield from (_minor if is_minor(seen, target) else _patch)(seen, target)
 
 
-def _staging(seen: Seen, target: Target) -> Iterator[Step]:
+def _staging(seen: UpgradeSeen, target: UpgradeTarget) -> Iterator[Step]:
     version = target.version
     lacking = [name for name, host in seen.servers.items() if "server" not in host.releases.get(version, ())]
     lacking += [name for name, host in seen.clients.items() if version not in host.releases]
@@ -225,7 +225,7 @@ def _staging(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step(name, "stage", tuple(lacking), quiet=True)
 
 
-def _patch(seen: Seen, target: Target) -> Iterator[Step]:
+def _patch(seen: UpgradeSeen, target: UpgradeTarget) -> Iterator[Step]:
     version = target.version
     old = _killable(seen, target)
     lent = _lent(seen, target)
@@ -254,7 +254,7 @@ def _patch(seen: Seen, target: Target) -> Iterator[Step]:
         yield Step("gate: healthy", "healthy", waits=True)
 
 
-def _zone_by_zone(seen: Seen, target: Target, old: list[str]) -> Iterator[Step]:
+def _zone_by_zone(seen: UpgradeSeen, target: UpgradeTarget, old: list[str]) -> Iterator[Step]:
     """Zones that cost no recovery first. What is still recovering from one zone waits before the next.
 
     Last the zone of the cluster controller, which is moved away before: coordinators miss a killed one only after
@@ -272,7 +272,7 @@ def _zone_by_zone(seen: Seen, target: Target, old: list[str]) -> Iterator[Step]:
         yield gate
 
 
-def _yielding(seen: Seen, target: Target, host: str) -> dict[str, str]:
+def _yielding(seen: UpgradeSeen, target: UpgradeTarget, host: str) -> dict[str, str]:
     """{endpoint: class that it gets} of a host's processes that could control the cluster.
 
     Without those that have been given a class already, by this or by somebody. Empty where no other host has one.
@@ -284,13 +284,13 @@ def _yielding(seen: Seen, target: Target, host: str) -> dict[str, str]:
     return {e: YIELDING[target.classes[e]] for e in sorted(could[host]) if e not in given}
 
 
-def _lent(seen: Seen, target: Target) -> dict[str, str]:
+def _lent(seen: UpgradeSeen, target: UpgradeTarget) -> dict[str, str]:
     """{endpoint: class} of the processes that have been given another class, so that they yield."""
     found = {p.endpoint: p.set_class for p in status.processes(seen.document) if p.set_class}
     return {e: name for e, name in found.items() if name == YIELDING.get(target.classes.get(e, ""))}
 
 
-def _minor(seen: Seen, target: Target) -> Iterator[Step]:
+def _minor(seen: UpgradeSeen, target: UpgradeTarget) -> Iterator[Step]:
     version = target.version
     old = _old(seen, target)
     if old and not under_way(seen, target):
@@ -328,17 +328,17 @@ def _lacks(host: HostSeen, version: str) -> bool:
     return version not in {host.current, *host.external} or any(version not in each for each in host.workers)
 
 
-def late(servers: Mapping[str, HostSeen], target: Target) -> tuple[str, ...]:
+def late(servers: Mapping[str, HostSeen], target: UpgradeTarget) -> tuple[str, ...]:
     """Hosts with a process that has missed the bounce, by what runs there."""
     return tuple(name for name, host in servers.items() if host.running - {target.version})
 
 
-def _serving(seen: Seen) -> frozenset[str]:
+def _serving(seen: UpgradeSeen) -> frozenset[str]:
     """Versions of the processes, as their hosts say: a database in which they are mixed says nothing."""
     return frozenset().union(*(host.running for host in seen.servers.values()))
 
 
-def lagging(seen: Seen, target: Target) -> list[str]:
+def lagging(seen: UpgradeSeen, target: UpgradeTarget) -> list[str]:
     """Clients that could not talk to servers of the target: "address:port (the newest version that it speaks)".
 
     One whose connection no server holds has gone, whatever the coordinators still list; if all servers could be
@@ -366,13 +366,13 @@ def hosts_at_once(workers: Mapping[str, int], away: float) -> int:
     return max(1, min(int(away * sum(workers.values())), len(workers) - 1))
 
 
-def _old(seen: Seen, target: Target) -> list[str]:
+def _old(seen: UpgradeSeen, target: UpgradeTarget) -> list[str]:
     """Hosts with a process that does not run the target."""
     found = _running(seen, target)
     return [n for n, every in target.endpoints.items() if any(found.get(e) != target.version for e in every)]
 
 
-def _killable(seen: Seen, target: Target) -> list[str]:
+def _killable(seen: UpgradeSeen, target: UpgradeTarget) -> list[str]:
     """Hosts with a process that runs another version than the target, by the cluster, or by the host where the
     cluster does not know. One that is not there cannot be killed: gates wait for it.
     """
@@ -385,12 +385,12 @@ def _killable(seen: Seen, target: Target) -> list[str]:
     return hosts
 
 
-def _is_healthy(seen: Seen, target: Target) -> bool:
+def _is_healthy(seen: UpgradeSeen, target: UpgradeTarget) -> bool:
     """How long ago the last recovery was is asked before the first step alone: the steps themselves cost one."""
     return status.judge(seen.document, replace(target.limits, recovered_seconds=0)).ok
 
 
-def _roles(seen: Seen, target: Target, host: str) -> list[str]:
+def _roles(seen: UpgradeSeen, target: UpgradeTarget, host: str) -> list[str]:
     """What the processes of a host do."""
     found = [p for p in status.processes(seen.document) if p.endpoint in target.endpoints[host]]
     return [role for process in found for role in process.roles]

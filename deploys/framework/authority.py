@@ -104,7 +104,7 @@ def _ask_all(hosts: Mapping[str, PyinfraHost]) -> dict[str, dict[str, str]]:
     return dict(zip(hosts, asked, strict=True))
 
 
-def _seen(files: Mapping[str, str]) -> ca_state.Seen:
+def _seen(files: Mapping[str, str]) -> ca_state.CertificatesSeen:
     certificates = [certificate for _, certificate, _ in PAIRS]
     return seen(*([text for path, text in files.items() if path in paths] for paths in (BUNDLES, certificates)))
 

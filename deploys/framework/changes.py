@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from deploys.framework.tree import LARGE_BYTES, Content, Directory, Entry, File, Link, Seen
+from deploys.framework.tree import LARGE_BYTES, Content, Directory, Entry, File, Link, Present
 
 SECRET = "secret, not shown"
 _KINDS = {"f": "a file", "d": "a directory", "l": "a link"}
@@ -42,7 +42,7 @@ class Change:
 def of_files(
     wanted: Mapping[str, Entry],
     changed: Iterable[str],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, Present],
     contents: Mapping[str, Content] | None = None,
     secrets: Iterable[str] = (),
 ) -> list[Change]:
@@ -55,7 +55,7 @@ def of_files(
     return [_of_path(path, wanted[path], seen.get(path), contents, tuple(secrets)) for path in sorted(changed)]
 
 
-def to_read(wanted: Mapping[str, Entry], changed: Iterable[str], seen: Mapping[str, Seen]) -> list[str]:
+def to_read(wanted: Mapping[str, Entry], changed: Iterable[str], seen: Mapping[str, Present]) -> list[str]:
     """Paths whose present contents a diff needs. None that may be a secret, and none that is too large anyway."""
     return [
         path
@@ -70,7 +70,7 @@ def to_read(wanted: Mapping[str, Entry], changed: Iterable[str], seen: Mapping[s
 
 
 def _of_path(
-    path: str, entry: Entry, now: Seen | None, contents: Mapping[str, Content] | None, secrets: tuple[str, ...]
+    path: str, entry: Entry, now: Present | None, contents: Mapping[str, Content] | None, secrets: tuple[str, ...]
 ) -> Change:
     kind = type(entry).__name__.lower()
     if isinstance(entry, Link):
@@ -96,11 +96,11 @@ _USUAL = {
 }
 
 
-def _another_kind(now: Seen | None) -> list[str]:
+def _another_kind(now: Present | None) -> list[str]:
     return [f"it is {_KINDS.get(now.kind, 'something else')}"] if now else []
 
 
-def _permissions(entry: File | Directory, now: Seen | None) -> Iterable[str]:
+def _permissions(entry: File | Directory, now: Present | None) -> Iterable[str]:
     wanted = f"{entry.owner}:{entry.group}"
     if now is None:
         if entry != replace(entry, **_USUAL[type(entry)]):
@@ -113,7 +113,7 @@ def _permissions(entry: File | Directory, now: Seen | None) -> Iterable[str]:
 
 
 def _content(
-    path: str, entry: File, now: Seen | None, contents: Mapping[str, Content] | None, secrets: tuple[str, ...]
+    path: str, entry: File, now: Present | None, contents: Mapping[str, Content] | None, secrets: tuple[str, ...]
 ) -> tuple[list[str], tuple[str, ...]]:
     """Notes on a content that changes, and its diff."""
     if _closed(entry.mode, *([now.mode] if now else [])) or _gives_away(entry.data, secrets):

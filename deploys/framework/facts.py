@@ -9,7 +9,7 @@ from pyinfra.api import FactBase
 from deploys.framework import tree, units
 
 
-class Tree(FactBase[dict[str, tree.Seen]]):
+class Tree(FactBase[dict[str, tree.Present]]):
     """State of the given paths: {path: Seen}; absent paths are left out."""
 
     default = dict
@@ -17,7 +17,7 @@ class Tree(FactBase[dict[str, tree.Seen]]):
     def command(self, paths: list[str]) -> str:
         return tree.look_command(paths)
 
-    def process(self, output: list[str]) -> dict[str, tree.Seen]:
+    def process(self, output: list[str]) -> dict[str, tree.Present]:
         return tree.parse_look(output)
 
 
@@ -64,7 +64,7 @@ class MissingUsers(FactBase[list[str]]):
         return [line.strip() for line in output if line.strip()]
 
 
-class Units(FactBase[dict[str, units.Seen]]):
+class Units(FactBase[dict[str, units.UnitSeen]]):
     """Systemd units, what they were last started with, and whether they serve: see `units.look_command`."""
 
     default = dict
@@ -72,5 +72,5 @@ class Units(FactBase[dict[str, units.Seen]]):
     def command(self, names: list[str], inputs: list[str], ready: dict[str, str] | None = None) -> str:
         return units.look_command(names, inputs, ready)
 
-    def process(self, output: list[str]) -> dict[str, units.Seen]:
+    def process(self, output: list[str]) -> dict[str, units.UnitSeen]:
         return units.parse_look(output)

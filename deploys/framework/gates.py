@@ -13,7 +13,7 @@ from pyinfra import host, logger, state
 from pyinfra.api import StringCommand, operation
 
 from deploys.framework import units
-from deploys.framework.operations import run_checked
+from deploys.framework.remote import run
 
 
 @operation()
@@ -41,7 +41,7 @@ def wait_until(command: str, seconds: int, what: str) -> Generator[StringCommand
     host.noop(what)
     if state.is_executing:
         start = time.monotonic()
-        run_checked(units.ready_command(command, seconds, what), what, timeout=seconds + 30)
+        run(host, units.ready_command(command, seconds, what), what, seconds + 30)
         if (took := time.monotonic() - start) > 1:
             logger.info(f"{host.print_prefix}{what}: true after {took:.1f} s")
     return

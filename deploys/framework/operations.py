@@ -13,11 +13,12 @@ from collections.abc import Generator, Iterable, Mapping
 import gevent
 from pyinfra import host, logger, state
 from pyinfra.api import OperationError, StringCommand, operation
+from pyinfra.api.host import Host as PyinfraHost
 
 from deploys.framework import locks, preview, tree, units
 from deploys.framework.changes import Change
 from deploys.framework.facts import MissingPackages, MissingUsers, Tree, Units
-from deploys.framework.remote import run
+from deploys.framework.remote import fact, run
 from deploys.framework.shell import WITH_PROXIES, exclusive
 from deploys.framework.tree import Directory, Entry, File, Link
 
@@ -29,26 +30,19 @@ __all__ = [
     "checked",
     "installed_files",
     "packages",
-    "run_checked",
+    "replace_files",
     "running_unit",
     "system_users",
     "valid_files",
 ]
 
 
-def run_checked(command: str, what: str, timeout: int = 600) -> list[str]:
-    """Run a command on this host now, at execution time; its standard output's lines.
-
-    :raises OperationError: it failed. That stops the whole run at once, which a failed command of an
-        operation does not while the operation runs serially; gates need it.
-    """
-    return run(host, command, what, timeout)
-
-
 def checked(command: str, what: str, timeout: int = 600) -> Generator[StringCommand]:
-    """The same as a step of an operation: a dry run sees a change, and nothing happens before execution."""
+    """Run a command on this host as a step of an operation: a dry run sees a change, and nothing happens before
+    execution. Where it fails, the whole run ends, which a failed command of a serial operation does not do.
+    """
     yield StringCommand("true")
-    run_checked(exclusive(command), what, timeout)
+    run(host, exclusive(command), what, timeout)
 
 
 @operation()
@@ -66,7 +60,7 @@ def packages(names: Iterable[str]) -> Generator[StringCommand]:
     yield StringCommand("true")  # a dry run ends here
     script = exclusive(locks.or_held(install_command(missing)))
     deadline, told = time.monotonic() + locks.WAIT_SECONDS, None
-    while holder := locks.holder(run_checked(script, "packages", timeout=3600)):
+    while holder := locks.holder(run(host, script, "packages", 3600)):
         if time.monotonic() > deadline:
             raise OperationError(f"{host.name}: apt and dpkg are locked since {locks.WAIT_SECONDS} s by {holder}")
         if holder != told:
@@ -145,6 +139,14 @@ def installed_files(
     yield StringCommand(exclusive(script), _stdin=tree.archive(wanted))
 
 
+def replace_files(on: PyinfraHost, component: str, files: Mapping[str, Entry]) -> None:
+    """What the operation `installed_files` does, at once and on any host."""
+    changed = tree.differing(files, fact(on, Tree, paths=sorted(files)))
+    if changed:
+        script = tree.put_command(component, files, changed, None)
+        run(on, exclusive(script), f"{component}'s files", stdin=tree.archive(files))
+
+
 @operation()
 def valid_files(component: str, files: Mapping[str, Entry], validate: str) -> Generator[StringCommand]:
     """The files would be accepted: they are staged and validated as by `installed_files`, and nothing is replaced.
@@ -186,7 +188,7 @@ def running_unit(
     # what is only to be started may be broken as long as others are not started, too
     asked = {} if start_only else gates
     found = host.get_fact(Units, names=names, inputs=inputs, ready=asked)
-    seen = {name: found.get(name, units.Seen()) for name in names}
+    seen = {name: found.get(name, units.UnitSeen()) for name in names}
     judged = {name: preview.action(name, seen[name], inputs, reload=reload) for name in names}
     acts = {name: act for name, act in judged.items() if act and (not start_only or act.verb == "start")}
     preview.note_acts(acts)
@@ -207,4 +209,4 @@ def await_ready(gates: Mapping[str, str], seconds: int) -> None:
     """
     for name, gate in gates.items() if state.is_executing else ():
         what = f"{name} runs with all that it should, and does not serve (journalctl -u {name})"
-        run_checked(units.ready_command(gate, seconds, name), what, timeout=seconds + 30)
+        run(host, units.ready_command(gate, seconds, name), what, seconds + 30)

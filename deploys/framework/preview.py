@@ -25,7 +25,7 @@ from cluster.data import SETTINGS
 from deploys.framework import changes, units
 from deploys.framework.changes import Change
 from deploys.framework.facts import Contents
-from deploys.framework.tree import Entry, Link, Seen
+from deploys.framework.tree import Entry, Link, Present
 
 Value = TypeVar("Value")
 
@@ -74,7 +74,7 @@ def note(*found: Change) -> None:
         _noted[host.current_op_hash].setdefault(host.name, []).extend(found)
 
 
-def note_files(wanted: Mapping[str, Entry], changed: Iterable[str], seen: Mapping[str, Seen]) -> None:
+def note_files(wanted: Mapping[str, Entry], changed: Iterable[str], seen: Mapping[str, Present]) -> None:
     """The operation puts these in place; with --diff, how they differ from what the host has."""
     changed, contents = list(changed), None
     if state.config.DIFF and not (state.is_executing and state.should_check_for_changes()):
@@ -88,7 +88,7 @@ def _is_secret(key: str) -> bool:
     return key in SETTINGS and SETTINGS[key].secret
 
 
-def action(name: str, seen: units.Seen, inputs: Iterable[str], *, reload: bool = False) -> units.Act | None:
+def action(name: str, seen: units.UnitSeen, inputs: Iterable[str], *, reload: bool = False) -> units.Act | None:
     """`units.action`, as it will be when the run comes to it."""
     if state.is_executing:
         return units.action(seen, reload=reload)

@@ -56,7 +56,7 @@ def files(contents: Mapping[str, str]) -> dict[str, File]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Present:
     """What a host has at a path. ``kind`` is find's %y: f, d, l or another."""
 
     kind: str
@@ -76,18 +76,18 @@ def look_command(paths: Iterable[str]) -> str:
     )
 
 
-def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
-    """Parse `look_command`'s output into {path: Seen}; paths that are not there are left out."""
-    seen: dict[str, Seen] = {}
+def parse_look(lines: Iterable[str]) -> dict[str, Present]:
+    """Parse `look_command`'s output into {path: Present}; paths that are not there are left out."""
+    seen: dict[str, Present] = {}
     sums: dict[str, str] = {}
     for line in lines:
         if "\t" in line:
             kind, mode, owner, group, target, path = line.split("\t", 5)
-            seen[path] = Seen(kind, mode, owner, group, target)
+            seen[path] = Present(kind, mode, owner, group, target)
         elif len(line) > 66 and line[64:66] == "  ":
             sums[line[66:]] = line[:64]
     return {
-        path: Seen(s.kind, s.mode, s.owner, s.group, s.target, sums.get(path, "") if s.kind == "f" else "")
+        path: Present(s.kind, s.mode, s.owner, s.group, s.target, sums.get(path, "") if s.kind == "f" else "")
         for path, s in seen.items()
     }
 
@@ -160,12 +160,12 @@ def with_parents(wanted: Mapping[str, Entry]) -> dict[str, Entry]:
     return {path: Directory() for path in sorted(above)} | dict(wanted)
 
 
-def differing(wanted: Mapping[str, Entry], seen: Mapping[str, Seen]) -> list[str]:
+def differing(wanted: Mapping[str, Entry], seen: Mapping[str, Present]) -> list[str]:
     """Paths whose state is not the wanted one, sorted."""
     return sorted(path for path, entry in wanted.items() if not _matches(entry, seen.get(path)))
 
 
-def _matches(entry: Entry, seen: Seen | None) -> bool:
+def _matches(entry: Entry, seen: Present | None) -> bool:
     if seen is None:
         return False
     if isinstance(entry, Link):

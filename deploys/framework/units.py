@@ -50,7 +50,7 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Seen:
+class UnitSeen:
     """One unit as a host has it. ``stamp`` is what it was left with, ``now`` what is there now."""
 
     active: str = "inactive"  # ActiveState
@@ -72,7 +72,7 @@ class Seen:
         return self.runs and not self.ready
 
 
-AS_WANTED = Seen("active", stamp=Stamp(), now=Stamp())
+AS_WANTED = UnitSeen("active", stamp=Stamp(), now=Stamp())
 """A unit that an apply has just acted on."""
 
 
@@ -174,8 +174,8 @@ def coming(name: str, inputs: Iterable[str], changed: Mapping[str, bool]) -> Com
     return Coming(tuple(definition), tuple(path for path in changed if is_input(path) and path not in definition))
 
 
-def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
-    """Parse `look_command`'s output into {unit: Seen}."""
+def parse_look(lines: Iterable[str]) -> dict[str, UnitSeen]:
+    """Parse `look_command`'s output into {unit: UnitSeen}."""
     inputs, stamps, blocks, block = Read(), {}, [], {}
     sums: dict[str, str] = {}
     ctimes: dict[str, str] = {}
@@ -217,7 +217,7 @@ def parse_look(lines: Iterable[str]) -> dict[str, Seen]:
         started = _epoch(shown.get("InactiveExitTimestamp", ""))
         reloaded = shown.get("StateChangeTimestampMonotonic") != shown.get("ActiveEnterTimestampMonotonic")
         well = shown.get("ReloadResult", "success") == "success"
-        found[name] = Seen(
+        found[name] = UnitSeen(
             active=shown.get("ActiveState", "inactive"),
             enabled=shown.get("UnitFileState", ""),
             needs_daemon_reload=shown.get("NeedDaemonReload") == "yes",
@@ -254,7 +254,7 @@ def _epoch(timestamp: str) -> float:
         return 0.0
 
 
-def action(seen: Seen, *, reload: bool = False, coming: Coming = Coming()) -> Act | None:
+def action(seen: UnitSeen, *, reload: bool = False, coming: Coming = Coming()) -> Act | None:
     """What brings a unit to its definition and inputs, as they will be; None where nothing has to be done."""
     if not seen.runs:
         refused = seen.condition_failed and seen.stamp

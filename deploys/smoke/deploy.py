@@ -16,7 +16,7 @@ from cluster import model
 from deploys.conductor.probe import PROBE
 from deploys.etcd.deploy import no_alarm
 from deploys.framework import gates, units
-from deploys.framework.operations import run_checked
+from deploys.framework.remote import run
 
 # On a proxy: the name that the first deploy gave that profile. An empty store, or another one, does not have it.
 REMEMBERED = "/var/lib/griddle/smoke"
@@ -52,7 +52,7 @@ def store_remembers(url: str) -> Generator[StringCommand]:
         ask = f"{remembers(url, f'smoke-{secrets.token_hex(8)}')} > {said} 2>&1 || {{ cat {said}; false; }}"
         what = "the store is the one that earlier deploys wrote to"
         poll = units.ready_command(ask, SECONDS, what)
-        line = " ".join(run_checked(f"( {poll} ) || exit 1; cat {said}", what, SECONDS + 30))
+        line = " ".join(run(host, f"( {poll} ) || exit 1; cat {said}", what, SECONDS + 30))
         logger.info(f"{host.print_prefix}smoke: {line}")
     return
     yield

@@ -8,19 +8,21 @@ there.
 
 import os
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from cluster.model import this_host
 from cluster.progress import say
 from deploys.conductor import conduct
-from deploys.conductor.conduct import Plan, Step, conducted
+from deploys.conductor.conduct import Plan, Step, Verb, conducted
 from deploys.conductor.locking import locked
 
 DONE = "/run/griddle-trial"
 SECONDS = float(os.environ.get("TRIAL_SECONDS", "1"))
 
 
-class Trial:
+class Trial(Verb):
     title = "drill trial"
 
     def look(self) -> list[str]:
@@ -31,11 +33,14 @@ class Trial:
     def plan(self, seen: list[str]) -> Plan:
         return Plan(tuple(Step(name, name) for name in os.environ["TRIAL"].split() if name not in seen))
 
-    def act(self, step: Step, entry: dict[str, Any]) -> None:
+    def actions(self) -> Mapping[str, Callable[..., None]]:
+        return {name: partial(self._take, name) for name in os.environ["TRIAL"].split()}
+
+    def _take(self, name: str, entry: dict[str, Any]) -> None:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             conduct.run(self._on(), "sleep 0.2", "wait", 8)
-        conduct.run(self._on(), f"echo {step.action} >> {DONE}", "note the step", 8)
+        conduct.run(self._on(), f"echo {name} >> {DONE}", "note the step", 8)
 
     def _on(self) -> Any:
         (on,) = conduct.hosts(["app2"])

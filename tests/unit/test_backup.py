@@ -10,7 +10,7 @@ import pytest
 
 from cluster.errors import UserError
 from deploys.backup import config, object_store, plan, status
-from deploys.backup.plan import Restore, Seen, Target
+from deploys.backup.plan import Restore, RestoreSeen, RestoreTarget
 from deploys.backup.status import Backup, Moment
 from deploys.foundationdb import cluster_file
 from ops.fdb.backup import seconds_of
@@ -21,7 +21,7 @@ RUNNING = Backup(running=True, url=NEW, restorable=9_000, at=1_100, lag_seconds=
 STORE = "blobstore://k@s3:9000/lab/a?bucket=b&region=r&sc=0"
 STORED = "blobstore://k@s3:9000/lab/a/backup-2026-05-03-10-00-00?bucket=b&region=r&sc=0"
 NOTES = (Moment(100, 5_000, OLD), Moment(160, 65_000, OLD), Moment(1_000, 2_000, NEW), Moment(1_060, 8_000, NEW))
-SEEN = Seen(
+SEEN = RestoreSeen(
     available=True,
     stored_bytes=3 << 20,
     version=100_000,
@@ -31,13 +31,13 @@ SEEN = Seen(
 )
 
 
-def actions(seen: Seen, target: Target) -> list[str]:
+def actions(seen: RestoreSeen, target: RestoreTarget) -> list[str]:
     found = plan.plan(seen, target)
     assert found.refusals == ()
     return [step.action for step in found.steps]
 
 
-def refusal(seen: Seen, target: Target) -> str:
+def refusal(seen: RestoreSeen, target: RestoreTarget) -> str:
     found = plan.plan(seen, target)
     assert found.steps == ()
     return " / ".join(found.refusals)
@@ -268,34 +268,53 @@ def test_the_agents_trust_the_store_and_with_fdb_tls_the_cluster(tmp_path):
 
 
 def test_a_restore_ends_the_backup_and_begins_the_next():
-    assert actions(SEEN, Target(version=60_000, replace=True)) == ["end", "replace_data", "wait", "begin_next"]
-    assert plan.source(SEEN, Target(version=60_000)).url == OLD
+    assert actions(SEEN, RestoreTarget(version=60_000, replace=True)) == [
+        "end",
+        "replace_data",
+        "wait",
+        "begin_next",
+    ]
+    assert plan.source(SEEN, RestoreTarget(version=60_000)).url == OLD
 
 
 def test_a_database_that_was_created_anew_counts_on_beyond_what_is_restored():
     young = replace(SEEN, version=3_000, empty=True)
-    assert actions(young, Target(version=60_000)) == ["end", "advance", "replace_data", "wait", "begin_next"]
+    assert actions(young, RestoreTarget(version=60_000)) == [
+        "end",
+        "advance",
+        "replace_data",
+        "wait",
+        "begin_next",
+    ]
 
 
 def test_of_two_backups_with_the_same_version_the_younger_is_meant():
-    assert plan.source(SEEN, Target(version=8_500)).url == NEW
+    assert plan.source(SEEN, RestoreTarget(version=8_500)).url == NEW
 
 
 def test_data_are_destroyed_only_where_it_was_asked_for():
-    assert "the database is not empty (3.0 MiB" in refusal(SEEN, Target(version=60_000))
-    assert actions(replace(SEEN, empty=True), Target(version=60_000))[1] == "replace_data"
+    assert "the database is not empty (3.0 MiB" in refusal(SEEN, RestoreTarget(version=60_000))
+    assert actions(replace(SEEN, empty=True), RestoreTarget(version=60_000))[1] == "replace_data"
 
 
 @pytest.mark.parametrize(
     ("changes", "target", "expected"),
     [
-        ({"available": False}, Target(version=60_000), "not available"),
-        ({}, Target(version=80_000), "there are the versions backup-2026-05-01: 4000 to 70000; backup-2026-"),
-        ({}, Target(at=50), "times are known from 1970-01-01T00:01:40Z to 1970-01-01T00:17:40Z"),
-        ({"locked": True}, Target(version=60_000, replace=True), "the database is locked, and not by a restore"),
+        ({"available": False}, RestoreTarget(version=60_000), "not available"),
+        (
+            {},
+            RestoreTarget(version=80_000),
+            "there are the versions backup-2026-05-01: 4000 to 70000; backup-2026-",
+        ),
+        ({}, RestoreTarget(at=50), "times are known from 1970-01-01T00:01:40Z to 1970-01-01T00:17:40Z"),
+        (
+            {"locked": True},
+            RestoreTarget(version=60_000, replace=True),
+            "the database is locked, and not by a restore",
+        ),
         (
             {"restore": Restore("running", OLD, 50_000), "locked": True},
-            Target(version=60_000, replace=True),
+            RestoreTarget(version=60_000, replace=True),
             "another restore is under way, to version 50000",
         ),
     ],
@@ -305,18 +324,18 @@ def test_a_restore_is_refused(changes, target, expected):
 
 
 def test_it_goes_on_from_wherever_it_was_interrupted():
-    target = Target(version=60_000, replace=True)
+    target = RestoreTarget(version=60_000, replace=True)
     ended = replace(SEEN, backup=Backup())
     assert actions(ended, target) == ["replace_data", "wait", "begin_next"]
     going = replace(ended, locked=True, restore=Restore("running", OLD, 60_000))
-    assert actions(going, Target(version=60_000)) == ["wait", "begin_next"]
+    assert actions(going, RestoreTarget(version=60_000)) == ["wait", "begin_next"]
     done = replace(ended, restore=Restore("completed", OLD, 60_000), submitted=(60_000, OLD))
-    assert actions(done, Target(version=60_000)) == ["begin_next"]
+    assert actions(done, RestoreTarget(version=60_000)) == ["begin_next"]
 
 
 def test_the_same_restore_once_more_is_a_restore():
     again = replace(SEEN, restore=Restore("completed", OLD, 60_000))
-    assert actions(again, Target(version=60_000, replace=True))[0] == "end"
+    assert actions(again, RestoreTarget(version=60_000, replace=True))[0] == "end"
 
 
 # --- times on the command line

@@ -6,16 +6,18 @@ import pytest
 
 from deploys.framework import changes, tree, units
 from deploys.framework.changes import Change
-from deploys.framework.tree import LARGE_BYTES, Content, Directory, File, Link, Seen
+from deploys.framework.tree import LARGE_BYTES, Content, Directory, File, Link, Present
 
 
-def seen(content: str = "old\n", mode: str = "644", kind: str = "f", **more: str) -> Seen:
+def seen(content: str = "old\n", mode: str = "644", kind: str = "f", **more: str) -> Present:
     sha256 = changes._sha256(content.encode()) if kind == "f" else ""
-    return Seen(kind, mode, more.get("owner", "root"), more.get("group", "root"), more.get("target", ""), sha256)
+    return Present(
+        kind, mode, more.get("owner", "root"), more.get("group", "root"), more.get("target", ""), sha256
+    )
 
 
 def of(
-    entry: tree.Entry, now: Seen | None, content: str | bytes | None = None, secrets: tuple[str, ...] = ()
+    entry: tree.Entry, now: Present | None, content: str | bytes | None = None, secrets: tuple[str, ...] = ()
 ) -> Change:
     """What becomes of /etc/x; with its present content, if it was read, as with --diff."""
     contents = None

@@ -11,7 +11,7 @@ from deploys.etcd import judge
 from deploys.etcd import membership_plan as members
 from deploys.etcd.judge import Hosts
 from deploys.etcd.look import Found, Member, Status
-from deploys.etcd.membership_plan import Target
+from deploys.etcd.membership_plan import MembersTarget
 
 ADDRESSES = {name: f"192.0.2.{number}" for number, name in enumerate("abcdef", 1)}
 PEERS = {name: f"{address}:2380" for name, address in ADDRESSES.items()}
@@ -186,7 +186,7 @@ def actions(seen, target) -> list[tuple]:
     return [(step.action, *step.arguments) for step in plan.steps]
 
 
-REPLACE = Target(hosts("abd"), join=("d",), leave=("c",))
+REPLACE = MembersTarget(hosts("abd"), join=("d",), leave=("c",))
 
 
 def test_a_member_that_works_is_replaced_without_being_missed():
@@ -222,7 +222,7 @@ def test_it_goes_on_from_wherever_it_was_interrupted(seen, left):
 def test_what_was_taken_out_is_stopped_also_later():
     seen = {name: serving(name, "abd") for name in "abd"}
     assert actions(seen, REPLACE) == []
-    assert actions({**seen, "c": SILENT}, Target(hosts("abd"), leave=("c",))) == [("stop", "c")]
+    assert actions({**seen, "c": SILENT}, MembersTarget(hosts("abd"), leave=("c",))) == [("stop", "c")]
 
 
 @pytest.mark.parametrize("lost", [None, SILENT, EMPTY])
@@ -241,7 +241,7 @@ def test_one_that_stops_answering_once_another_has_been_taken_in_leaves_last():
 
 
 def test_one_that_is_catching_up_knows_an_old_list():
-    same = Target(hosts("abc"), join=("c",), leave=("c",))
+    same = MembersTarget(hosts("abc"), join=("c",), leave=("c",))
     new = member("c", id=200, learner=True)
     others = {n: serving(n, status=None, members=(*listed("ab"), new)) for n in "ab"}
     others["a"] = serving("a", members=(*listed("ab"), new))
@@ -250,7 +250,7 @@ def test_one_that_is_catching_up_knows_an_old_list():
 
 
 def test_a_lost_disk_is_replaced_by_the_same_host():
-    same = Target(hosts("abc"), join=("c",), leave=("c",))
+    same = MembersTarget(hosts("abc"), join=("c",), leave=("c",))
     assert actions(cluster(c=EMPTY), same)[:5] == [
         ("remove_member", IDS["c"], "c"), ("put_aside", "c"), ("add", "c"), ("start", "c"), ("promote", "c"),
     ]  # fmt: skip
@@ -261,7 +261,7 @@ def test_a_lost_disk_is_replaced_by_the_same_host():
 
 def test_several_join_one_after_another():
     seen = {"a": serving("a", "a"), "b": Found(), "c": Found()}
-    steps = actions(seen, Target(hosts("abc"), join=("b", "c")))
+    steps = actions(seen, MembersTarget(hosts("abc"), join=("b", "c")))
     assert [each for each in steps if each[0] != "start"] == [
         ("add", "b"), ("promote", "b"), ("add", "c"), ("promote", "c"),
     ]  # fmt: skip
@@ -271,10 +271,10 @@ def test_several_join_one_after_another():
     ("seen", "target", "expected"),
     [
         (cluster(), replace(REPLACE, hosts=hosts("abc")), "d is to join: put it into group etcd"),
-        (cluster(bare="d"), Target(hosts("abc"), leave=("c",)), "c is to leave: take it out of group etcd"),
+        (cluster(bare="d"), MembersTarget(hosts("abc"), leave=("c",)), "c is to leave: take it out of group etcd"),
         (cluster(), REPLACE, "d is to join, and does not answer by SSH"),
-        (cluster(bare="de"), Target(hosts("ade"), ("d",), ("b",)), "c is a member, not in group etcd, and not to"),
-        (cluster(bare="de"), Target(hosts("abcde"), ("d",)), "e is in group etcd, no member, and not to join by"),
+        (cluster(bare="de"), MembersTarget(hosts("ade"), ("d",), ("b",)), "c is a member, not in group etcd"),
+        (cluster(bare="de"), MembersTarget(hosts("abcde"), ("d",)), "e is in group etcd, no member, and not to"),
         (cluster(b=SILENT, bare="d"), REPLACE, "b is to stay a member, and does not work: bring it back first"),
         (
             {n: serving(n, status=status(n, leader="")) for n in "ac"} | {"d": Found()},

@@ -11,7 +11,7 @@ from deploys.foundationdb import screen, status, upgrade, upgrade_plan
 from deploys.foundationdb.facts import Installation, Installed
 from deploys.foundationdb.status import Limits
 from deploys.foundationdb.upgrade import parse_host
-from deploys.foundationdb.upgrade_plan import HostSeen, Seen, Target
+from deploys.foundationdb.upgrade_plan import HostSeen, UpgradeSeen, UpgradeTarget
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
 ENDPOINTS = {f"fdb{n}": frozenset({f"192.0.2.{30 + n}:4500"}) for n in range(1, 6)}
@@ -38,8 +38,8 @@ def client(*staged: str, current: str = OLD, running: tuple[str, ...] = (OLD,), 
 
 def seen(
     doc: dict | None = None, servers: HostSeen | None = None, clients: HostSeen | None = None, **more
-) -> Seen:
-    return Seen(
+) -> UpgradeSeen:
+    return UpgradeSeen(
         document("healthy") if doc is None else doc,
         dict.fromkeys(ENDPOINTS, servers or server()),
         dict.fromkeys(("app1", "app2"), clients or client()),
@@ -47,17 +47,17 @@ def seen(
     )
 
 
-def target(version: str = NEW, **more) -> Target:
-    return Target(version, ENDPOINTS, LIMITS, **more)
+def target(version: str = NEW, **more) -> UpgradeTarget:
+    return UpgradeTarget(version, ENDPOINTS, LIMITS, **more)
 
 
-def actions(what: Seen, wanted: Target) -> list[str]:
+def actions(what: UpgradeSeen, wanted: UpgradeTarget) -> list[str]:
     found = upgrade_plan.upgrade(what, wanted)
     assert not found.refusals, found.refusals
     return [step.action for step in found.steps]
 
 
-def refusals(what: Seen, wanted: Target | None = None) -> str:
+def refusals(what: UpgradeSeen, wanted: UpgradeTarget | None = None) -> str:
     found = upgrade_plan.upgrade(what, wanted or target())
     assert not found.steps
     return "\n".join(found.refusals)
@@ -120,7 +120,7 @@ def test_the_recovery_that_it_has_cost_itself_is_not_waited_for():
     """Only before the first step is it asked how long ago the last one was."""
     strict = dataclasses.replace(LIMITS, recovered_seconds=86_400)
     done = seen(with_versions(*ALL_NEW), SWITCHED["servers"], DONE_CLIENT)
-    assert actions(done, Target(NEW, ENDPOINTS, strict)) == []
+    assert actions(done, UpgradeTarget(NEW, ENDPOINTS, strict)) == []
 
 
 def test_back_to_the_patch_before():
@@ -261,7 +261,7 @@ def test_what_a_zone_may_restart_on():
 # --- another minor version
 
 
-def minor(**more) -> Target:
+def minor(**more) -> UpgradeTarget:
     return target(MINOR, **more)
 
 
@@ -332,7 +332,7 @@ def test_the_longer_procedure_can_be_asked_for():
     assert "clients_first" in actions(seen(), target(procedure="minor"))
 
 
-def with_clients(*connected: str) -> Seen:
+def with_clients(*connected: str) -> UpgradeSeen:
     """A worker of app1, a stranger, a server and somebody unknown of the old version; a worker of both."""
     document_ = document("healthy")
     document_["cluster"]["clients"] = {
@@ -351,7 +351,7 @@ def with_clients(*connected: str) -> Seen:
     return _with_peers(found, "fdb1", "192.0.2.31:5000", *connected)
 
 
-def _with_peers(found: Seen, name: str, *peers: str) -> Seen:
+def _with_peers(found: UpgradeSeen, name: str, *peers: str) -> UpgradeSeen:
     changed = dataclasses.replace(found.servers[name], peers=frozenset(peers))
     return dataclasses.replace(found, servers={**found.servers, name: changed})
 
@@ -415,7 +415,7 @@ def test_an_unhealthy_cluster(name, expected):
 
 
 def test_without_any_answer():
-    assert "available: missing" in refusals(Seen(None, {"fdb1": server()}, {}))
+    assert "available: missing" in refusals(UpgradeSeen(None, {"fdb1": server()}, {}))
 
 
 def test_data_that_move():
@@ -426,7 +426,7 @@ def test_data_that_move():
 
 def test_a_recovery_too_recent():
     strict = dataclasses.replace(LIMITS, recovered_seconds=86_400)
-    assert "seconds since last recovery" in refusals(seen(), Target(NEW, ENDPOINTS, strict))
+    assert "seconds since last recovery" in refusals(seen(), UpgradeTarget(NEW, ENDPOINTS, strict))
 
 
 def test_versions_mixed_by_somebody_else():
@@ -534,7 +534,7 @@ def absent(doc: dict, *names: str) -> dict:
     return doc
 
 
-def without_host(what: Seen, name: str) -> Seen:
+def without_host(what: UpgradeSeen, name: str) -> UpgradeSeen:
     return dataclasses.replace(what, servers={n: host for n, host in what.servers.items() if n != name})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from deploys.conductor.conduct import Plan
 from deploys.foundationdb import membership_plan as members
-from deploys.foundationdb.membership_plan import Leaver, Member, Seen, Target
+from deploys.foundationdb.membership_plan import Leaver, Member, MembersSeen, MembersTarget
 from deploys.foundationdb.status import Limits
 
 DOCUMENTS = Path(__file__).parent / "data" / "fdb_status"
@@ -50,14 +50,14 @@ def document(
     return found
 
 
-REPLACE = Target(hosts(1, 2, 3, 4, 6), hosts(5), limits(1, 2, 3, 4, 6), 5, join="fdb6", leave="fdb5")
+REPLACE = MembersTarget(hosts(1, 2, 3, 4, 6), hosts(5), limits(1, 2, 3, 4, 6), 5, join="fdb6", leave="fdb5")
 SERVING = Leaver(reached=True, runs=True, holds=True)
 LEAVING = "192.0.2.35"
 
 
-def seen(found: dict, **changes) -> Seen:
+def seen(found: dict, **changes) -> MembersSeen:
     values = {"leaver": SERVING, "key": "lab:a", "seeds": {"fdb1": "lab:a"}} | changes
-    return Seen(found, **values)
+    return MembersSeen(found, **values)
 
 
 def actions(plan: Plan) -> list[str]:
@@ -92,7 +92,7 @@ def test_it_goes_on_from_wherever_it_was_interrupted(state, expected):
     assert [step for step in actions(members.plan(state, REPLACE)) if step != "healthy"] == expected
 
 
-def emptied(**changes) -> Seen:
+def emptied(**changes) -> MembersSeen:
     found = document(joined=6, coordinators=(1, 2, 3, 4, 6))
     for process in found["cluster"]["processes"].values():
         if process["address"].startswith(LEAVING):
@@ -150,7 +150,7 @@ def test_a_lost_host_is_replaced_and_stays_excluded():
 # --- what is refused
 
 
-def refusal(state: Seen, target: Target) -> str:
+def refusal(state: MembersSeen, target: MembersTarget) -> str:
     plan = members.plan(state, target)
     assert plan.steps == ()
     return " / ".join(plan.refusals)
@@ -182,7 +182,7 @@ def test_what_is_wrong_with_the_host_that_leaves_alone_does_not_hinder_it():
     old |= {"version": "7.3.75", "messages": [{"name": "io_error"}]}
     assert actions(members.plan(seen(found), REPLACE))[0] == "exclude"
     stay = (1, 2, 3, 5, 6)
-    other = Target(hosts(*stay), hosts(4), limits(*stay), 5, leave="fdb4")
+    other = MembersTarget(hosts(*stay), hosts(4), limits(*stay), 5, leave="fdb4")
     assert "one version: 7.3.75 (192.0.2.35:4500), 7.3.77" in refusal(seen(found), other)
 
 
@@ -214,7 +214,7 @@ def test_the_others_need_room_for_what_moves():
 
 # --- additions and coordinators alone: what was sound is sound again at the end; what was not cannot be waited for
 
-ADD = Target(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5, join="fdb6")
+ADD = MembersTarget(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5, join="fdb6")
 
 
 def test_a_sound_cluster_is_sound_again_after_an_addition():
@@ -234,7 +234,7 @@ def test_an_addition_to_one_that_has_lost_a_host_does_not_wait_for_it():
 
 
 def test_moving_coordinators_ends_with_health():
-    named = Target(
+    named = MembersTarget(
         hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5,
         choose=("fdb2", "fdb3", "fdb4", "fdb5", "fdb6"), sound=True,
     )  # fmt: skip
@@ -242,7 +242,7 @@ def test_moving_coordinators_ends_with_health():
 
 
 def test_coordinators_that_answer_stay():
-    auto = Target(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5, choose=("auto",))
+    auto = MembersTarget(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2, 3, 4, 5, 6), 5, choose=("auto",))
     assert actions(members.plan(seen(document(joined=6)), auto)) == []
     (step, _) = members.plan(seen(document("one_machine_lost", joined=6)), auto).steps
     assert step.action == "coordinators" and "192.0.2.34:4500" not in step.arguments
@@ -250,7 +250,9 @@ def test_coordinators_that_answer_stay():
 
 
 def test_coordinators_are_those_that_were_named():
-    named = Target(hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2), 5, choose=("fdb2", "fdb3", "fdb4", "fdb5", "fdb6"))
+    named = MembersTarget(
+        hosts(1, 2, 3, 4, 5, 6), {}, limits(1, 2), 5, choose=("fdb2", "fdb3", "fdb4", "fdb5", "fdb6")
+    )
     (step, _) = members.plan(seen(document(joined=6)), named).steps
     assert step.arguments == tuple(f"192.0.2.{30 + number}:4500" for number in (2, 3, 4, 5, 6))
     assert "fdb6 does not serve" in refusal(seen(document()), named)

@@ -12,7 +12,7 @@ from cluster.errors import UserError
 from cluster.paths import ROOT
 from cluster.pki import ca_state
 from cluster.pki.authority import Authority
-from cluster.pki.ca_state import Seen, State
+from cluster.pki.ca_state import CertificatesSeen, State
 from ops import pki, pki_copy
 
 WORDS = "correct horse battery"
@@ -180,13 +180,13 @@ def test_a_state_reads_back_and_an_older_one_without_notes_is_applied_once_more(
 
 def hosts_at(state):
     """What a host has where a state is in force."""
-    return Seen((state.trusted, state.trusted), frozenset({state.issuer}))
+    return CertificatesSeen((state.trusted, state.trusted), frozenset({state.issuer}))
 
 
 def test_of_two_machines_the_one_that_is_behind_the_hosts_is_refused_in_every_phase():
     states = [state for state in dict.fromkeys(a_rotation()) if not state.pending]
     for (at, mine), (then, there) in itertools.product(enumerate(states), repeat=2):
-        said = ca_state.refusal("lab", mine, {"app1": hosts_at(there), "fdb1": Seen()}, ["app2"])
+        said = ca_state.refusal("lab", mine, {"app1": hosts_at(there), "fdb1": CertificatesSeen()}, ["app2"])
         assert bool(said) == (at < then), (mine, there, said)
         if said:
             assert "rotated elsewhere" in said and "import" in said
@@ -194,16 +194,22 @@ def test_of_two_machines_the_one_that_is_behind_the_hosts_is_refused_in_every_ph
 
 def test_a_phase_that_has_reached_some_hosts_only_is_gone_on_with():
     for before, after in itertools.pairwise(state for state in a_rotation() if not state.pending):
-        hosts = {"app1": hosts_at(before), "app2": hosts_at(after), "app3": Seen((before.trusted, after.trusted))}
+        hosts = {
+            "app1": hosts_at(before),
+            "app2": hosts_at(after),
+            "app3": CertificatesSeen((before.trusted, after.trusted)),
+        }
         assert ca_state.refusal("lab", after, hosts, []) is None
         assert ca_state.refusal("lab", before, hosts, []), "the other machine, meanwhile"
 
 
 def test_no_ca_is_made_where_a_host_has_one_or_was_not_asked():
-    assert ca_state.refusal("lab", None, {"app1": Seen()}, []) is None
-    assert "app1" in ca_state.refusal("lab", None, {"app1": Seen((("a",),)), "app2": Seen()}, [])
-    assert "app1" in ca_state.refusal("lab", None, {"app1": Seen((), frozenset("a"))}, [])
-    assert "app2" in ca_state.refusal("lab", None, {"app1": Seen()}, ["app2"])
+    assert ca_state.refusal("lab", None, {"app1": CertificatesSeen()}, []) is None
+    assert "app1" in ca_state.refusal(
+        "lab", None, {"app1": CertificatesSeen((("a",),)), "app2": CertificatesSeen()}, []
+    )
+    assert "app1" in ca_state.refusal("lab", None, {"app1": CertificatesSeen((), frozenset("a"))}, [])
+    assert "app2" in ca_state.refusal("lab", None, {"app1": CertificatesSeen()}, ["app2"])
 
 
 def test_a_host_of_another_cluster_is_named_and_so_is_another_ca_on_all():

@@ -4,7 +4,7 @@ import subprocess
 import tarfile
 
 from deploys.framework import tree
-from deploys.framework.tree import Directory, File, Link, Seen
+from deploys.framework.tree import Directory, File, Link, Present
 
 
 def look(*paths):
@@ -30,7 +30,7 @@ def test_each_kind_of_difference_is_found():
     def seen(kind="f", mode="644", owner="root", group="root", target="", content="x"):
         import hashlib
 
-        return Seen(kind, mode, owner, group, target, hashlib.sha256(content.encode()).hexdigest())
+        return Present(kind, mode, owner, group, target, hashlib.sha256(content.encode()).hexdigest())
 
     path = "/etc/x"
     for other in (seen(content="y"), seen(mode="600"), seen(owner="nobody"), seen(kind="d"), seen(kind="l")):
@@ -88,7 +88,7 @@ def test_directories_above_files_are_mended(tmp_path, monkeypatch):
 
 
 def test_a_directory_that_somebody_moved_to_another_disk_is_left_alone():
-    assert tree.differing({"/opt/x": Directory()}, {"/opt/x": Seen("l", "777", "root", "root", "/srv/x")}) == []
+    assert tree.differing({"/opt/x": Directory()}, {"/opt/x": Present("l", "777", "root", "root", "/srv/x")}) == []
     assert tree.with_parents({"/home/deploy/.ssh/authorized_keys": File("")}).keys() == {
         "/home/deploy/.ssh/authorized_keys"
     }

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from deploys.framework import units
-from deploys.framework.units import AS_WANTED, Act, Coming, Read, Seen, Stamp, action
+from deploys.framework.units import AS_WANTED, Act, Coming, Read, Stamp, UnitSeen, action
 
 LOOK = """\
 inputs 1234567890abcdef 1700000000.5
@@ -65,7 +65,7 @@ def test_a_reload_that_failed_has_read_nothing():
 
 
 AS_LEFT = Stamp(Read("a", "10"), Read("d", "10"), "one/1")
-FINE = Seen("active", stamp=AS_LEFT, now=AS_LEFT, started=20.0, loaded=20.0)
+FINE = UnitSeen("active", stamp=AS_LEFT, now=AS_LEFT, started=20.0, loaded=20.0)
 
 
 def now(*, inputs=AS_LEFT.inputs, definition=AS_LEFT.definition, load=AS_LEFT.load):
@@ -75,8 +75,8 @@ def now(*, inputs=AS_LEFT.inputs, definition=AS_LEFT.definition, load=AS_LEFT.lo
 @pytest.mark.parametrize(
     ("seen", "restarting", "reloading"),
     [
-        (Seen("inactive"), "start", "start"),
-        (Seen("failed"), "start", "start"),
+        (UnitSeen("inactive"), "start", "start"),
+        (UnitSeen("failed"), "start", "start"),
         (FINE, None, None),
         (replace(FINE, enabled="disabled"), "start", "start"),
         (replace(FINE, enabled="static"), None, None),
@@ -130,7 +130,7 @@ DEFINED, READ = Coming(definition=("/etc/systemd/system/x.service",)), Coming(in
         (replace(FINE, needs_daemon_reload=True), READ,
          Act("restart", "its definition was changed since it was started")),
         (replace(FINE, stamp=None), READ, Act("restart", "nobody knows what it was started with")),
-        (Seen("inactive"), READ, Act("start", "it does not run")),
+        (UnitSeen("inactive"), READ, Act("start", "it does not run")),
         # this host has refused it, and may not do so again
         (replace(FINE, active="inactive", condition_failed=True), READ, Act("start", "it does not run")),
         (replace(FINE, active="inactive", condition_failed=True), Coming(), None),
