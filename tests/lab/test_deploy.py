@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
+from cluster.ssh import CURL
 from deploys.foundationdb.facts import fdbcli
 from deploys.framework import locks
-from deploys.framework.shell import CURL
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 from tests.lab.rotation import kill_and_finish
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from deploys.framework.shell import CURL
+from cluster.ssh import CURL
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 
 APPLY = ["-y", "inventory/lab.py", "deploys/all.py", "--data"]

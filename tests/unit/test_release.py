@@ -128,4 +128,4 @@ def test_two_builds_at_once_wait_for_each_other(checkout: Path) -> None:
             build.result(0.5)
         assert [path.name for path in release.RELEASES.iterdir()] == [".lock"]
         fcntl.flock(lock, fcntl.LOCK_UN)
-        assert build.result(30) == release.of_checkout()
+        assert build.result(30) == releases.of_checkout()
