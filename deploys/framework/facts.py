@@ -41,9 +41,9 @@ class MissingPackages(FactBase[list[str]]):
     def command(self, names: list[str]) -> str:
         wanted = " ".join(shlex.quote(name) for name in names)
         return (
-            f"for p in {wanted}; do "
-            'case "$(dpkg-query -W -f \'${db:Status-Status}\' "$p" 2>/dev/null)" in '
-            'installed) ;; *) echo "$p" ;; esac; done; '
+            "has=$(dpkg-query -W -f ' ${Package}=${db:Status-Status} ' "
+            f"{wanted} 2>/dev/null); "
+            f'for p in {wanted}; do case "$has" in *" $p=installed "*) ;; *) echo "$p" ;; esac; done; '
             # A run that was killed during an installation leaves its start guard behind.
             "grep -qs griddle-guard /usr/sbin/policy-rc.d && echo '!guard' || true"
         )

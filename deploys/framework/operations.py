@@ -78,9 +78,12 @@ def _of_package(name: str) -> Change:
 def install_command(missing: Iterable[str]) -> str:
     """A shell script that installs what the fact `MissingPackages` lists."""
     wanted = " ".join(shlex.quote(name) for name in missing if name != "!guard")
-    return "\n".join(
+    install = "\n".join(
         [
             "set -eu",
+            # Packages' scripts see by this directory that systemd runs, and have it read all units again for each
+            # service: a quarter of the CPU time. As in a chroot they do not; it does so once, below.
+            "[ $# = 0 ] || mount -t tmpfs -o mode=755 tmpfs /run/systemd",
             WITH_PROXIES,
             "export DEBIAN_FRONTEND=noninteractive",
             # Services start when their component is configured, not when dpkg unpacks them.
@@ -90,6 +93,15 @@ def install_command(missing: Iterable[str]) -> str:
             "dpkg --configure -a >/dev/null",
             'get() { apt-get -qq -y -o Dpkg::Options::=--force-confold --no-install-recommends "$@" >/dev/null; }',
             f"[ -z '{wanted}' ] || get install {wanted} 2>/dev/null || {{ get update; get install {wanted}; }}",
+        ]
+    )
+    return "\n".join(
+        [
+            "set -eu",
+            # Not on a host that allows no mounts of its own.
+            "apart=; ! unshare --mount mount -t tmpfs tmpfs /run/systemd 2>/dev/null || apart='unshare --mount'",
+            f"$apart sh -c {shlex.quote(install)} install $apart",
+            "systemctl daemon-reload",
         ]
     )
 

@@ -310,8 +310,9 @@ def act_command(
     """
     unit, stamp = shlex.quote(name), shlex.quote(f"{STAMPS}/{name}")
     lines = [
+        # once: `enable` would have systemd read all units a second time
+        f"systemctl enable --quiet --no-reload {unit}",
         "systemctl daemon-reload",
-        f"systemctl enable --quiet {unit}",
         f"systemctl reset-failed {unit} 2>/dev/null || true",
         f"show() {{ systemctl show -p $1 --value {unit}; }}",
         # Read before the act: what changes meanwhile must ask for another one.
