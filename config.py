@@ -11,6 +11,7 @@ from pyinfra.api import util
 from pyinfra.api.exceptions import PyinfraError
 
 from cluster.check import refuse_bad_words
+from cluster.errors import Failure, UserError
 from deploys.framework import shell
 from deploys.framework.preview import say_with_pyinfra
 from deploys.framework.remote import tend_connections
@@ -30,7 +31,7 @@ util.stack = partial(inspect.stack, context=0)
 util.getframeinfo = partial(inspect.getframeinfo, context=0)
 
 # What ends a run on purpose says so in a line; gevent would print a traceback of it as well.
-Hub.NOT_ERROR = (*Hub.NOT_ERROR, PyinfraError)
+Hub.NOT_ERROR = (*Hub.NOT_ERROR, PyinfraError, Failure, UserError)
 
 
 # pyinfra's own handler ends an interrupted run with 0, as if all had been done.

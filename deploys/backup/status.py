@@ -19,14 +19,15 @@ class Backup:
     :param url: its own directory below `fdb_backup_url`
     :param restorable: the newest version to which it can be restored
     :param at: the time of that version, seconds since 1970, as the database remembers it
-    :param lag_seconds: how far that version is behind the database, by their versions: no clock is asked
+    :param lag_seconds: how far that version is behind the database, by their versions: no clock is asked;
+        None where FoundationDB does not say
     """
 
     running: bool = False
     url: str = ""
     restorable: int = 0
     at: int = 0
-    lag_seconds: float = 0.0
+    lag_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def parse(text: str) -> Backup:
         url=document.get("DestinationURL", ""),
         restorable=int(point.get("Version", 0)) if document.get("Restorable") else 0,
         at=int(point.get("EpochSeconds", 0)),
-        lag_seconds=float(point.get("LagSeconds", 0)),
+        lag_seconds=float(point["LagSeconds"]) if "LagSeconds" in point else None,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def status(checkout: Path, inventory: str, *, as_json: bool) -> None:
         print(f"runs, to {found['url']} on {found['host']}{size}")
     if found["restorable_version"]:
         print(f"restorable to version {found['restorable_version']}, {found['restorable_time']}", end="")
-        print(f", {found['lag_seconds']} s ago")
+        print("" if found["lag_seconds"] is None else f", {found['lag_seconds']:.0f} s behind the database")
     else:
         print("not restorable yet")
     print(f"agents running: {found['agents']}")
@@ -96,7 +95,7 @@ def look(checkout: Path, inventory: str) -> dict[str, Any]:
         "url": seen.url,
         "restorable_version": seen.restorable,
         "restorable_time": states.utc(seen.at) if seen.restorable else None,
-        "lag_seconds": int(time.time()) - seen.at if seen.restorable else None,
+        "lag_seconds": seen.lag_seconds if seen.restorable else None,
         "agents": int(lines[0]),
         "bytes": int(lines[1] or 0) if config.directory(host.data) else None,
         "errors": errors,

@@ -101,6 +101,27 @@ def test_what_failed_is_still_what_is_said(once):
     assert "Traceback" not in done.output
 
 
+def test_what_fails_on_one_of_several_hosts_is_said_in_a_line(once, tmp_path):
+    deploy = tmp_path / "once.py"
+    text = deploy.read_text()
+    assert 'conduct.run(on, "act-here", "do it")' in text
+    fail = 'conduct.on_all(["app1", "app2"], fail)'
+    text = text.replace('conduct.run(on, "act-here", "do it")', fail)
+    deploy.write_text(
+        text.replace(
+            "class Once", """def fail(on):
+    raise Failure(f"{on.name}: could not be uploaded")
+
+
+class Once""", 1,
+        ).replace("from deploys.conductor import conduct", """from cluster.errors import Failure
+from deploys.conductor import conduct""")
+    )  # fmt: skip
+    done, _ = once()
+    assert done.returncode == 1 and "app1: could not be uploaded" in done.output, done.output
+    assert "Traceback" not in done.output
+
+
 def test_an_etcd_that_does_not_answer_is_said_in_a_line(once):
     done, _ = once(every={"lease/grant": {"success": False, "stdout": "curl: (7) Failed to connect"}})
     assert done.returncode == 1
