@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from deploys.facts import MissingPackages
-from deploys.operations import install_command
-from deploys.units import act_command
+from deploys.framework.facts import MissingPackages
+from deploys.framework.operations import install_command
+from deploys.framework.units import act_command
 
 
 @pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="not a Debian machine")
