@@ -55,6 +55,19 @@ def _alias(checkout: Path) -> str:
     return f"{_MARK}{checkout}"[:255]
 
 
+def _mac(plan: LabPlan) -> str:
+    """A bridge without an address of its own takes its ports' lowest one, and changes it as they come and go."""
+    return "02:67:72:" + ":".join(f"{int(octet):02x}" for octet in plan.gateway.split(".")[1:])
+
+
+def _half_made(plan: LabPlan) -> bool:
+    """Whether an `up` was killed between making the bridge and naming its owner: the kernel takes no alias for a
+    link that it makes, but its address.
+    """
+    link = _SYS / plan.bridge
+    return not (link / "ifalias").read_text().strip() and (link / "address").read_text().strip() == _mac(plan)
+
+
 def interface(host: LabHost) -> str:
     """The bridge's end of the host's cable, as systemd-nspawn names it."""
     return f"vb-{host.machine}"
@@ -68,12 +81,10 @@ def attached(host: LabHost) -> bool:
 def up(checkout: Path, plan: LabPlan) -> None:
     """Bridge, NAT and forwarding; changes nothing that is there already."""
     if not (_SYS / plan.bridge).exists():
-        # A bridge without an address of its own takes its ports' lowest one, and changes it as they come and go.
-        mac = "02:67:72:" + ":".join(f"{int(octet):02x}" for octet in plan.gateway.split(".")[1:])
-        run("ip", "link", "add", plan.bridge, "address", mac, "type", "bridge")
-        run("ip", "link", "set", plan.bridge, "alias", _alias(checkout))
-    elif plan.bridge not in bridges(checkout):
+        run("ip", "link", "add", plan.bridge, "address", _mac(plan), "type", "bridge")
+    elif plan.bridge not in bridges(checkout) and not _half_made(plan):
         raise Failure(f"there is an interface {plan.bridge} that is not this lab's: ./griddle down, then up again")
+    run("ip", "link", "set", plan.bridge, "alias", _alias(checkout))
     run("ip", "address", "replace", f"{plan.gateway}/24", "dev", plan.bridge)
     run("ip", "link", "set", plan.bridge, "up")
     _nft(f"""

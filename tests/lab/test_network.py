@@ -77,6 +77,24 @@ assert network.other_labs(checkout)
 """)
 
 
+def test_a_bridge_that_a_killed_up_has_left_without_its_owner_s_name_is_taken_over() -> None:
+    in_namespace("""
+run = network.run
+def killed(*command, **more):
+    run(*command, **more)
+    if command[:3] == ("ip", "link", "add"):
+        raise KeyboardInterrupt
+network.run = killed
+try:
+    network.up(checkout, plan)
+except KeyboardInterrupt:
+    assert network.bridges(checkout) == []
+network.run = run
+network.up(checkout, plan)
+assert network.bridges(checkout) == [plan.bridge]
+""")
+
+
 def test_an_interface_of_that_name_that_is_not_ours_is_left_alone() -> None:
     in_namespace("""
 from cluster.errors import Failure
