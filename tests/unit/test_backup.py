@@ -58,12 +58,12 @@ def test_a_running_backup_is_read():
     assert status.parse(json.dumps(document | {"Restorable": False})).restorable == 0
 
 
-@pytest.mark.parametrize("text", ["", "No previous backups found.", "{half"])
 def test_a_lag_that_is_not_said_is_unknown() -> None:
     document = {"Restorable": True, "LatestRestorablePoint": {"Version": 9_000, "EpochSeconds": 1_100}}
     assert status.parse(json.dumps(document)).lag_seconds is None
 
 
+@pytest.mark.parametrize("text", ["", "No previous backups found.", "{half"])
 def test_what_cannot_be_read_is_no_backup(text):
     assert status.parse(text) == Backup()
 
