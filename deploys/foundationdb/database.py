@@ -105,7 +105,10 @@ class Database:
             entry["gates"] = report.gates(health.gates)
 
     def _by_one_of_them(self, act: Callable[[Any], Any], good: Callable[[Any], bool]) -> Any:
-        """The first good answer of some hosts, the next of which is asked first from then on; else the first."""
+        """The first good answer of `ATTEMPTS` hosts, else the one that says most. Raises Failure.
+
+        A host that gives no good answer is asked last from then on.
+        """
         answers, failures = [], []
         reached = [name for name in self.names if conduct.hosts([name])]
         for name in reached[:ATTEMPTS]:

@@ -206,7 +206,7 @@ class Upgrade(Verb):
 
         def back(seen: Document | None) -> bool:
             nonlocal late
-            late = wanted - {p.endpoint for p in status.processes(seen) if p.version == self._target.version}
+            late = self._late(seen, wanted)
             return status.is_available(seen) and not late
 
         try:
@@ -216,10 +216,11 @@ class Upgrade(Verb):
             raise Failure(f"{failure}; not yet: {', '.join(lacking) or 'the database is not available'}") from None
 
     def _all_back(self, seen: Document | None) -> bool:
-        found = {p.endpoint: p.version for p in status.processes(seen)}
-        return status.is_available(seen) and all(
-            found.get(endpoint) == self._target.version for endpoint in self._target.everything
-        )
+        return status.is_available(seen) and not self._late(seen, self._target.everything)
+
+    def _late(self, seen: Document | None, wanted: frozenset[str]) -> frozenset[str]:
+        """Endpoints without a process of the new version."""
+        return wanted - {p.endpoint for p in status.processes(seen) if p.version == self._target.version}
 
     def _zone(self, entry: dict[str, Any], name: str) -> None:
         """One host's processes, by kill: their monitor has them back in 0.2 s, and who still asks the old ones is
@@ -228,12 +229,8 @@ class Upgrade(Verb):
         wanted = self._target.endpoints[name]
         (on,) = conduct.hosts([name])
         entry |= parse_bounce(conduct.run(on, zone_command(wanted), f"kill {name}", BOUNCE_SECONDS))
-
-        def back(seen: Document | None) -> bool:
-            found = {p.endpoint: p.version for p in status.processes(seen)}
-            return all(found.get(endpoint) == self._target.version for endpoint in wanted)
-
-        self._database.wait_for(back, BOUNCE_SECONDS, f"the processes of {name} run the new version")
+        what = f"the processes of {name} run the new version"
+        self._database.wait_for(lambda seen: not self._late(seen, wanted), BOUNCE_SECONDS, what)
 
     def _hand_over(self, entry: dict[str, Any], *classes: tuple[str, str]) -> None:
         self._set_classes(classes)
@@ -345,8 +342,8 @@ class Upgrade(Verb):
             self._await_all(STRAGGLER_SECONDS)
         except Failure:
             seen = self._database.look(version=self._target.version)
-            back = {p.endpoint for p in status.processes(seen) if p.version == self._target.version}
-            self._restart(entry, [name for name, every in self._target.endpoints.items() if not every <= back])
+            still = [name for name, every in self._target.endpoints.items() if self._late(seen, every)]
+            self._restart(entry, still)
             self._await_all(BOUNCE_SECONDS)
 
     def _restart(self, entry: dict[str, Any], names: Iterable[str]) -> None:

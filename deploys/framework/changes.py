@@ -123,16 +123,13 @@ def _content(
     old = contents.get(path) if now else Content(0, b"")
     if old and _gives_away(old.data, secrets):
         return [SECRET], ()
-    if old is None or max(old.size, len(entry.data)) > LARGE_BYTES:
-        size = f"{old.size:,} → " if old and now else ""
-        sums = " → ".join(each[:12] for each in ([now.sha256] if now else []) + [_sha256(entry.data)])
-        return [f"{size}{len(entry.data):,} bytes, sha256 {sums}"], ()
-    texts = [_text(data) for data in (old.data, entry.data)]
-    if None in texts:
-        sizes = " → ".join(f"{len(data):,}" for data in ([old.data] if now else []) + [entry.data])
-        sums = " → ".join(each[:12] for each in ([now.sha256] if now else []) + [_sha256(entry.data)])
-        return [f"binary, {sizes} bytes, sha256 {sums}"], ()
-    return [], diff(*texts)
+    large = old is None or max(old.size, len(entry.data)) > LARGE_BYTES
+    texts = [] if large else [_text(data) for data in (old.data, entry.data)]
+    if not large and None not in texts:
+        return [], diff(*texts)
+    sizes = " → ".join(f"{size:,}" for size in ([old.size] if old and now else []) + [len(entry.data)])
+    sums = " → ".join(each[:12] for each in ([now.sha256] if now else []) + [_sha256(entry.data)])
+    return [f"{'' if large else 'binary, '}{sizes} bytes, sha256 {sums}"], ()
 
 
 def _closed(*modes: str) -> bool:
