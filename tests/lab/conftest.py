@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,17 +78,19 @@ class LabUnderTest:
         """Runs a command of the CLI; where `check`, a failure shows its output."""
         return self._run(self.griddle_command(*arguments), check, seconds)
 
-    def griddle_killed_at(self, step: str, *arguments: str) -> None:
-        """Starts a command, and kills all of it as soon as it says that it begins the step; or it has ended."""
-        run = subprocess.Popen(
+    def griddle_killed_at(self, step: str, *arguments: str, seconds: float = 0) -> bool:
+        """Starts a command, and kills all of it so long after it says that it begins the step.
+
+        Whether it said so; else it has come to its end.
+        """
+        with subprocess.Popen(
             self.griddle_command(*arguments), cwd=self.checkout, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        for line in run.stderr:
-            if line.strip().startswith(step):
-                break
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
+        ) as run:  # fmt: skip
+            came = any(line.strip().startswith(step) for line in run.stderr)
+            time.sleep(seconds if came else 0)
+            os.killpg(run.pid, signal.SIGKILL)
+        return came
 
     def pyinfra(self, *arguments: str, check: bool = True, seconds: float = 3600) -> Completed:
         """Runs pyinfra in the copy."""

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -24,8 +23,9 @@ from tests.lab.clients import Told, clients, lost
 from tests.lab.conftest import LabUnderTest
 from tests.lab.test_fdb_upgrade import await_health, refused, reports
 from tests.lab.test_status import status
+from tests.lab.versions import MINOR, OLD
 
-OLD, NEW = "7.3.77", "7.4.6"
+NEW = MINOR
 SERVERS = [f"fdb{number}" for number in range(1, 6)]
 APPS = ["app1", "app2", "app3"]
 
@@ -64,7 +64,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def aside(lab: LabUnderTest) -> Iterator[None]:
-    """The database and its hosts on 7.3.77; as they are now once more when all has been tried."""
+    """The database and its hosts on the old version; as they are now once more when all has been tried."""
     if lab.status()["store"] != "fdb":
         pytest.skip("FoundationDB's packages cannot be had here, so the lab has no FoundationDB hosts")
     if NEW not in artifacts.available():
@@ -79,7 +79,7 @@ def aside(lab: LabUnderTest) -> Iterator[None]:
 
 @pytest.fixture
 def old(lab: LabUnderTest, aside: None) -> Iterator[None]:
-    """A cluster of 7.3.77, before and after."""
+    """A cluster of the old version, before and after."""
     await_health(lab)
     yield
     go_back(lab)
@@ -108,7 +108,7 @@ def upgrade(lab: LabUnderTest, *options: str) -> str:
 def assert_nothing_was_noticed(lab: LabUnderTest, told: Told) -> None:
     print(told)  # the longest wait, for whoever runs it with -s
     assert lost(lab.plan.virtual_ip, told) == [] and len(told.acknowledged) > 100
-    assert told.well_served, told
+    assert told.asked > 500 and not told.failed, told
 
 
 def assert_done(lab: LabUnderTest) -> None:
@@ -170,22 +170,8 @@ STEPS = (
 )
 
 
-def kill_at(lab: LabUnderTest, step: str, seconds: float = 0, *options: str) -> bool:
-    """Start the upgrade, and kill everything of it so long after it says that it begins the step.
-
-    Whether it said so; else it has come to its end.
-    """
-    run = subprocess.Popen(
-        lab.griddle_command("fdb", "upgrade", NEW, *options), cwd=lab.checkout, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    came = any(line.strip().startswith(step) for line in run.stderr)
-    time.sleep(seconds if came else 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    run.stderr.close()
-    return came
+def kill_at(lab: LabUnderTest, step: str, seconds: float = 0) -> bool:
+    return lab.griddle_killed_at(step, "fdb", "upgrade", NEW, seconds=seconds)
 
 
 def test_killed_at_every_step_it_goes_on(lab: LabUnderTest, old: None) -> None:

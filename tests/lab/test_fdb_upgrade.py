@@ -15,8 +15,9 @@ import pytest
 from cluster import artifacts
 from tests.lab.clients import clients, lost
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest, held_by_another
+from tests.lab.versions import NEW, OLD
 
-OLD, NEW, BROKEN = "7.3.77", "7.3.78", "7.3.99"
+BROKEN = "7.3.99"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -159,7 +160,7 @@ def test_zone_by_zone_and_back_under_load(lab: LabUnderTest) -> None:
     address = lab.plan.virtual_ip
     with clients(address) as told:
         lab.griddle("fdb", "upgrade", OLD, "--rolling")
-    assert told.well_served, told
+    assert told.asked > 500 and not told.failed, told
     assert lost(address, told) == []
     last = reports(lab)[-1]
     assert last["waits"]["failed"] == 0, last["waits"]

@@ -225,7 +225,7 @@ def test_the_whole_database_is_destroyed_and_restored_byte_for_byte(lab: LabUnde
     with Writers(lab) as writers:
         time.sleep(5)
     writers.assert_all_there()
-    lab.griddle_killed_at("restore it into another database", "fdb", "backup", "verify")
+    assert lab.griddle_killed_at("restore it into another database", "fdb", "backup", "verify")
     lab.griddle("fdb", "backup", "verify")  # what the killed one has left at work is ended
     before = settled(lab)
     lab.griddle("fdb", "backup", "now")

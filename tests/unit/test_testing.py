@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster import artifacts
 from tests.conftest import LABS, LabsBesideTheRest
+from tests.lab.versions import newest
 
 TESTS = """
 import pytest
@@ -34,6 +36,16 @@ def test_labs_have_a_process_each_and_what_shares_none_fills_in_by_files():
         "tests/unit/test_metrics.py::test_it": "tests/unit/test_metrics.py",
     }
     assert {each: LabsBesideTheRest._split_scope(None, each) for each in scopes} == scopes
+
+
+def test_an_upgrade_goes_to_the_newest_of_a_series_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRIDDLE_ARTIFACTS", str(tmp_path))
+    assert newest("7.3", "7.3.77") == "7.3.x"
+    for version in ("7.3.69", "7.3.77", "7.3.100", "7.3.79", "7.4.6"):
+        for package in artifacts.PACKAGES:
+            (tmp_path / artifacts.file_name(package, version)).touch()
+    assert [newest("7.3", "7.3.77"), newest("7.4", "7.3.77")] == ["7.3.100", "7.4.6"]
+    assert newest("7.3", "7.3.100") == "7.3.x", "nothing goes back, nor to itself"
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])
