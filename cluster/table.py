@@ -18,6 +18,6 @@ def padded(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list
     ]
 
 
-def aligned(lines: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+def aligned(lines: Sequence[Sequence[str]], left: Collection[int] = (0,), indent: int = 0) -> str:
     """The same as one text, the heads first."""
-    return "\n".join("  ".join(line).rstrip() for line in padded(lines, left))
+    return "\n".join(" " * indent + "  ".join(line).rstrip() for line in padded(lines, left))

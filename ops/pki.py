@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster import table
 from cluster.errors import Failure, UserError
 from cluster.files import locked, write_durably
 from cluster.paths import CLUSTERS, ROOT
@@ -51,8 +52,8 @@ def show(cluster: str, echo: Callable[[str], None] = print) -> None:
     pending = ", not known to be in force on all hosts: ./griddle pki rotate" if authority.state.pending else ""
     echo(f"{cluster}: CA in {authority.directory}, phase {authority.state.phase}{pending}")
     now = datetime.datetime.now(datetime.UTC)
-    for name, end in authority.expires().items():
-        echo(f"  {name:<24} until {end:%Y-%m-%d} ({(end - now).days} days)")
+    rows = [(name, f"until {end:%Y-%m-%d} ({(end - now).days} days)") for name, end in authority.expires().items()]
+    echo(table.aligned(rows, left=(0, 1), indent=2))
 
 
 def rotate(cluster: str, echo: Callable[[str], None] = print) -> None:

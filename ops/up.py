@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from cluster import artifacts
+from cluster import artifacts, table
 from cluster.errors import Failure, UserError
 from cluster.progress import say, step
 from ops import lab
@@ -186,8 +186,8 @@ def _print_summary(checkout: Path, plan: LabPlan) -> None:
         "spare": "nothing",
         "metrics": "metrics store, board",
     }
-    for host in plan.hosts:
-        print(f"  {host.name:<9} {host.address:<13} {runs[host.groups[0]]}")
+    rows = [(host.name, host.address, runs[host.groups[0]]) for host in plan.hosts]
+    print(table.aligned(rows, left=(0, 1, 2), indent=2))
     metrics = next(host for host in plan.hosts if "metrics" in host.groups)
     print(f"\n  profiles  {profile_url(plan.virtual_ip)}")
     print(f"  board     http://{metrics.address}/")

@@ -178,7 +178,7 @@ def _gates(seen: Mapping[str, Any]) -> list[str]:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    return [f"  {line}" for line in aligned(rows, left=range(len(rows[0]))).splitlines()]
+    return aligned(rows, left=range(len(rows[0])), indent=2).splitlines()
 
 
 def _processes(document: Document | None) -> list[Mapping[str, Any]]:

@@ -13,6 +13,8 @@ from collections import defaultdict
 
 from pyinfra.api.state import BaseStateCallback, State
 
+from cluster import table
+
 _INDENT = {"initial_indent": " " * 8, "subsequent_indent": " " * 8, "break_on_hyphens": False}
 _seconds: dict[str, float] = defaultdict(float)
 _changes: dict[str, int] = defaultdict(int)
@@ -67,11 +69,13 @@ def _print() -> None:
         _seconds[failed] += time.monotonic() - _Clock.started
     if _seconds:
         print("\n--> Seconds per component:", file=out)
+        lines = []
         for component, seconds in _seconds.items():
             changed = f"{_changes[component]} changed" if _changes[component] else "no change"
             if component == failed:
                 changed = "stopped here"
             elif not _changes[component] and seconds < 0.05:  # a barrier
                 continue
-            print(f"    {component:<14}{seconds:7.1f}  {changed}", file=out)
-        print(f"    {'total':<14}{sum(_seconds.values()):7.1f}", file=out)
+            lines.append((component, f"{seconds:.1f}", changed))
+        lines.append(("total", f"{sum(_seconds.values()):.1f}", ""))
+        print(table.aligned(lines, left=(0, 2), indent=4), file=out)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cluster import table
 from cluster.errors import UserError
 from deploys.proxy.nginx import lua_files
 from services.metrics import Metrics
@@ -144,5 +145,4 @@ def bench_counting(as_json: bool) -> None:
         ("services: a flush, 1 of 1 series changed", in_python["flush"]),
     ]  # fmt: skip
     print(f"CPU time, least of {REPEATS} runs of {TIMES:,}")
-    for name, nanoseconds in rows:
-        print(f"  {name:<45}{nanoseconds / 1000:8.2f} µs")
+    print(table.aligned([(name, f"{nanoseconds / 1000:.2f} µs") for name, nanoseconds in rows], indent=2))
