@@ -17,14 +17,14 @@ RECIPE = "requirements/build-wheels"
 
 def of_checkout() -> str:
     """The version that a build of this checkout, as it is now, has."""
-    return name(sources(ROOT), wheels_key(ROOT))
+    return _version(sources(ROOT), wheels_key(ROOT))
 
 
-def name(sources: Mapping[str, bytes], wheels_key: str) -> str:
+def _version(programs: Mapping[str, bytes], wheels: str) -> str:
     """ "r-" and 12 hexadecimal digits of the hash of everything that the release is made from."""
-    digest = hashlib.sha256(f"{_LAYOUT}\0{wheels_key}\0".encode())
-    for name, data in sorted(sources.items()):
-        digest.update(f"{name}\0{len(data)}\0".encode())
+    digest = hashlib.sha256(f"{_LAYOUT}\0{wheels}\0".encode())
+    for path, data in sorted(programs.items()):
+        digest.update(f"{path}\0{len(data)}\0".encode())
         digest.update(data)
     return f"r-{digest.hexdigest()[:12]}"
 

@@ -8,7 +8,6 @@ very wheels) and manifest.json; deploys/app/files/install-release unpacks it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -16,10 +15,11 @@ import os
 import shutil
 import tarfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from cluster import releases
-from cluster.files import write_durably
+from cluster.files import locked, write_durably
 from cluster.paths import RELEASES, ROOT
 from cluster.progress import say, step
 from ops.release import wheels
@@ -28,10 +28,9 @@ from ops.release import wheels
 def build() -> str:
     """Builds the release unless it is there, makes it current, and returns its version."""
     sources, version = releases.sources(ROOT), releases.of_checkout()
-    RELEASES.mkdir(parents=True, exist_ok=True)
-    with (RELEASES / ".lock").open("w") as lock:
+    with ExitStack() as held:
         with step("release: waiting for another build of this checkout's", quiet_seconds=1):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.enter_context(locked(RELEASES / ".lock"))
         return _built(sources, version)
 
 
