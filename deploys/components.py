@@ -12,9 +12,9 @@ from deploys.foundationdb import checks as foundationdb
 from deploys.metrics import checks as metrics
 from deploys.proxy import checks as proxy
 
-__all__ = ["COMPONENTS", "refuse_bad_input"]
+__all__ = ["refuse_bad_input"]
 
-COMPONENTS = {
+for _name, _checks in {
     "base": base.CHECKS,
     "firewall": firewall.CHECKS,
     "etcd": etcd.CHECKS,
@@ -25,6 +25,5 @@ COMPONENTS = {
     "agent": Checks(files=app.files),  # of the same release
     "proxy": proxy.CHECKS,
     "smoke": Checks(),
-}
-for name, checks in COMPONENTS.items():
-    register(name, checks)
+}.items():
+    register(_name, _checks)

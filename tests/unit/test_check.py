@@ -176,3 +176,8 @@ def test_group_data_wins_as_in_pyinfra():
     assert host.data["front_workers"] == 7  # the host's own
     assert host.data["cluster_name"] == "lab"  # the group named after the file
     assert host.data["store_port"] == 7000  # all.py
+
+
+def test_every_component_is_registered() -> None:
+    """One that is not has no keys, and `--data component=` does not know it."""
+    assert {*check.COMPONENTS} == {path.parent.name for path in (ROOT / "deploys").glob("*/deploy.py")}
