@@ -13,7 +13,6 @@ from deploys.framework.render import render
 from deploys.framework.tree import File
 
 TEMPLATES = Path(__file__).parent / "templates"
-ETCD_PKI = places.ETCD
 CONF = "/etc/etcd/etcd.yaml"
 DATA = "/var/lib/etcd"  # holds a directory named after the cluster
 SNAPSHOTS = "/var/lib/etcd-snapshots"
@@ -29,12 +28,12 @@ FIRST_CONF = "/run/griddle-etcd/first.yaml"
 
 def member_files(cluster: Cluster, host: Host, authority: Authority) -> dict[str, File]:
     """Everything that a member needs."""
-    values = {"cluster": cluster, "host": host, "pki": ETCD_PKI, "conf": CONF, "first": FIRST}
+    values = {"cluster": cluster, "host": host, "pki": places.ETCD, "conf": CONF, "first": FIRST}
     pair = authority.certificate(host.name, host.address)
     return {
-        f"{ETCD_PKI}/ca.crt": File(authority.bundle(), "644"),
-        f"{ETCD_PKI}/member.crt": File(pair.certificate, "644"),
-        f"{ETCD_PKI}/member.key": File(pair.key, "600", "etcd", "etcd"),
+        f"{places.ETCD}/ca.crt": File(authority.bundle(), "644"),
+        f"{places.ETCD}/member.crt": File(pair.certificate, "644"),
+        f"{places.ETCD}/member.key": File(pair.key, "600", "etcd", "etcd"),
         CONF: File(render(TEMPLATES / "etcd.yaml.j2", **values)),
         f"/etc/systemd/system/{UNIT}": File(render(TEMPLATES / "etcd.service.j2", **values)),
         "/etc/systemd/system/griddle-etcd-snapshot.service": File(

@@ -8,6 +8,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
 from cluster import model
+from cluster.pki import places
 from deploys.etcd import config, membership
 from deploys.etcd.membership import INPUTS
 from deploys.framework import gates, preview
@@ -50,7 +51,7 @@ def configure() -> None:
         name="etcd | certificates, configuration, unit, snapshots",
         component="etcd",
         files=config.member_files(cluster, this, authority()),
-        directories={config.ETCD_PKI: ("755", "root", "root")},
+        directories={places.ETCD: ("755", "root", "root")},
         validate="sh {root}/usr/local/sbin/griddle-etcd-validate {root}",
     )
 

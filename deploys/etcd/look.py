@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploys.etcd.config import CONF, DATA, ETCD_PKI, RESTORE, SNAPSHOTS
+from cluster.pki import places
+from deploys.etcd.config import CONF, DATA, RESTORE, SNAPSHOTS
 from services.control import OPERATION_KEY
 
 ASK_SECONDS = 5
@@ -93,7 +94,7 @@ def command(root: str = "") -> str:
 
     :param root: before every path, for tests
     """
-    conf, pki = f"{root}{CONF}", f"{root}{ETCD_PKI}"
+    conf, pki = f"{root}{CONF}", f"{root}{places.ETCD}"
     lock = shlex.quote(json.dumps({"key": b64encode(OPERATION_KEY.encode()).decode(), "serializable": True}))
     return "\n".join(
         [
@@ -124,7 +125,7 @@ def command(root: str = "") -> str:
 
 def peers_command(peers: Iterable[str]) -> str:
     """A shell script for a member's host: prints those of these peers' addresses where a member answers."""
-    tls = " ".join(f"--{option} {ETCD_PKI}/{file}" for option, file in _PAIRS)
+    tls = " ".join(f"--{option} {places.ETCD}/{file}" for option, file in _PAIRS)
     ask = f"curl -qsSf --http1.1 --noproxy '*' -m {ASK_SECONDS} {tls} -o /dev/null"
     return (
         "\n".join(f"{ask} https://{peer}/members 2>/dev/null && echo {peer}" for peer in map(shlex.quote, peers))

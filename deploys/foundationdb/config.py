@@ -27,8 +27,11 @@ SEED = "/etc/foundationdb/seed.cluster"
 CLUSTER_FILE = f"{DATA}/fdb.cluster"
 CLIENT_DIRECTORY = "/etc/griddle/fdb"
 CLIENT_CLUSTER_FILE = f"{CLIENT_DIRECTORY}/fdb.cluster"
-PKI = places.FOUNDATIONDB
-TLS = {"CERTIFICATE": f"{PKI}/host.crt", "KEY": f"{PKI}/host.key", "CA": f"{PKI}/ca.crt"}
+TLS = {
+    "CERTIFICATE": f"{places.FOUNDATIONDB}/host.crt",
+    "KEY": f"{places.FOUNDATIONDB}/host.key",
+    "CA": f"{places.FOUNDATIONDB}/ca.crt",
+}
 # What FoundationDB's tools find their certificates by. Only on hosts with TLS: they end where a file is missing.
 TLS_ENVIRONMENT = "/etc/foundationdb/tls.env"
 # How often a process looks for other certificates; 12 hours if nobody says so (flow/Knobs.cpp).

@@ -67,7 +67,7 @@ class MembersTarget:
 
     :param members: hosts that the inventory has in group fdb, by name
     :param spares: hosts that it has in group spare
-    :param coordinators_needed: 2R - 1, see cluster/check.py
+    :param coordinators_needed: 2R - 1, see COORDINATORS in config.py
     :param join: the host that must have become a part
     :param leave: the host that must be none any more
     :param choose: "auto", names of hosts, or () to change coordinators only where one leaves

@@ -8,7 +8,7 @@ from cluster.check import Checks
 from cluster.data import HOST, Setting
 from cluster.forms import LINE, PORT, RETENTION, SIZE, networks, one_of, share
 from cluster.model import Cluster, Host
-from deploys.metrics.config import LATENCY_BUCKETS_MS
+from services.metrics import BOUNDS_MS
 
 SETTINGS = {
     "metrics_statsd_port": Setting(PORT),
@@ -16,7 +16,7 @@ SETTINGS = {
     "metrics_http_port": Setting(PORT),
     "metrics_memory": Setting(SIZE, HOST, "metrics"),
     "metrics_retention": Setting(RETENTION),
-    "metrics_promise_ms": Setting(one_of(*LATENCY_BUCKETS_MS)),
+    "metrics_promise_ms": Setting(one_of(*BOUNDS_MS)),
     "metrics_promise_share": Setting(share()),
     "metrics_board_port": Setting(PORT),
     "metrics_board_from": Setting(networks(0)),

@@ -15,7 +15,6 @@ from deploys.foundationdb.cluster_file import ClusterFile
 from deploys.foundationdb.status import Limits
 from deploys.framework.render import render
 from deploys.framework.tree import File
-from services.metrics import BOUNDS_MS
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE / "templates"
@@ -68,10 +67,6 @@ ETCD_KEPT = (
 
 HEARTBEAT = "griddle_collectd_starts"
 """A counter that each daemon sends itself by StatsD when it starts, and so reports each second ever after."""
-
-
-LATENCY_BUCKETS_MS = BOUNDS_MS
-"""What services/metrics.py and nginx/lua/metrics.lua count by."""
 
 
 def reporting(cluster: Cluster) -> list[Host]:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
+from cluster.pki import places
 from tests.lab.conftest import HANGS_SECONDS, LabUnderTest
 
-PKI = "/etc/etcd/pki"
 SMOKE = ("-y", "inventory/lab.py", "deploys/all.py", "--data", "component=smoke")
 
 
@@ -47,7 +47,7 @@ def test_an_alarm_is_said_by_all_that_look_and_taken_back_by_a_command(lab: LabU
     alarm = json.dumps({"action": "ACTIVATE", "memberID": str(member), "alarm": "NOSPACE"})  # as a full quota does
     lab.ssh(
         "app1",
-        f"sudo curl --noproxy '*' -fsS --cacert {PKI}/ca.crt --cert {PKI}/member.crt --key {PKI}/member.key"
+        f"cd {places.ETCD}; sudo curl --noproxy '*' -fsS --cacert ca.crt --cert member.crt --key member.key"
         f" -d '{alarm}' https://127.0.0.1:2379/v3/maintenance/alarm",
     )
     try:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from cluster import model
+from cluster.pki import places
 from cluster.pki.authority import Authority
 from deploys.etcd import config, look
 from deploys.etcd.look import Found
@@ -39,7 +40,7 @@ class Etcds:
             target.parent.mkdir(parents=True, exist_ok=True)
             text = file.data.decode()
             if path == config.CONF:
-                text = text.replace(config.ETCD_PKI, f"{root}{config.ETCD_PKI}")
+                text = text.replace(places.ETCD, f"{root}{places.ETCD}")
                 text = text.replace(config.DATA, f"{root}{config.DATA}")
                 lines = [line for line in text.splitlines() if line.partition(":")[0] not in first]
                 text = "\n".join([*lines, *(f"{key}: {value}" for key, value in first.items())]) + "\n"
@@ -81,7 +82,7 @@ class Etcds:
 
     def ctl(self, name: str, *arguments: str, check: bool = True) -> str:
         """etcdctl as this member."""
-        pki = f"{self.root(name)}{config.ETCD_PKI}"
+        pki = f"{self.root(name)}{places.ETCD}"
         port = self.cluster.hosts[name].data["etcd_client_port"]
         options = ["--cacert", f"{pki}/ca.crt", "--cert", f"{pki}/member.crt", "--key", f"{pki}/member.key"]
         options += ["--endpoints", f"https://127.0.0.1:{port}", "--command-timeout", "5s"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import Failure, UserError
-from deploys.etcd.config import ETCD_PKI
+from cluster.pki import places
 from deploys.etcd.look import Found, Status
 from ops.etcd import status, upkeep
 from tests.unit import stores
@@ -53,7 +53,7 @@ def members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Etcds]:
     made = Etcds(tmp_path)
 
     def on_host(host, script: str, seconds: float = 30, stdin: bytes | None = None):
-        pki, port = f"{made.root(host.name)}{ETCD_PKI}", host.data["etcd_client_port"]
+        pki, port = f"{made.root(host.name)}{places.ETCD}", host.data["etcd_client_port"]
         wrapper = tmp_path / f"bin-{host.name}"
         wrapper.mkdir(exist_ok=True)
         (wrapper / "griddle-etcdctl").write_text(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploys.etcd.config import ETCD_PKI
+from cluster.pki import places
 from deploys.foundationdb import cluster_file, status
 from deploys.foundationdb.status import Limits
 from deploys.metrics import config, exporter, page
@@ -148,7 +148,7 @@ def test_members_of_a_real_etcd_are_asked_with_certificates_and_a_dead_one_is_le
     etcds = Etcds(tmp_path, "ab")
     try:
         etcds.bootstrap("a")
-        pki = f"{etcds.root('a')}{ETCD_PKI}"
+        pki = f"{etcds.root('a')}{places.ETCD}"
         urls = {
             name: f"https://{host.address}:{host.data['etcd_client_port']}"
             for name, host in etcds.cluster.hosts.items()
